@@ -1,0 +1,40 @@
+"""asyncfast: an asyncio event loop in C.
+
+    asyncfast.run(main())                                            # or
+    asyncio.run(main(), loop_factory=asyncfast.new_event_loop)       # or
+    asyncio.set_event_loop_policy(asyncfast.EventLoopPolicy())
+"""
+
+from asyncio import Runner as _AsyncioRunner
+
+from ._core import Future, Handle, Task, TimerHandle, sleep
+from ._loop import Loop, new_event_loop, run
+from ._version import __version__
+
+__all__ = (
+    "EventLoopPolicy", "Future", "Handle", "Loop", "Runner", "Task", "TimerHandle", "__version__", "install",
+    "new_event_loop", "run", "sleep",
+)
+
+
+class Runner(_AsyncioRunner):
+    """asyncio.Runner whose loop_factory is new_event_loop unless another is given."""
+
+    def __init__(self, *, debug=None, loop_factory=None, await_values=None):
+        if loop_factory is None:
+            def loop_factory():
+                return new_event_loop(await_values=await_values)
+        super().__init__(debug=debug, loop_factory=loop_factory)
+
+
+def __getattr__(name):
+    # policies warn when touched from 3.14 on: only for those who ask for one
+    if name in ("EventLoopPolicy", "install"):
+        from . import _policy
+        value = globals()[name] = getattr(_policy, name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,279 @@
+"""The loop as a whole: the C core over asyncio's own Python code.
+
+What happens per callback, per task step or per event is C (_core).  What happens per program, per server or on the way
+to an error message is here or inherited from the running Python's asyncio, which is how it stays exactly what that
+Python documents.
+"""
+
+import asyncio
+import os
+import selectors
+import signal
+import sys
+import threading
+import weakref
+from asyncio import base_events, events, format_helpers, futures, tasks
+from asyncio.log import logger
+
+from . import _compat, _core
+
+__all__ = ("Loop", "new_event_loop", "run")
+
+#: What this class overrides or relies on in asyncio's classes; a test holds the list against the running Python.
+BASE_HOOKS = {
+    "BaseEventLoop": (
+        "__del__", "__init__", "_asyncgen_finalizer_hook", "_asyncgen_firstiter_hook", "_check_callback",
+        "_check_closed", "_check_running", "_check_thread", "_set_coroutine_origin_tracking", "_run_once",
+        "_write_to_self", "_add_callback", "close", "create_task", "run_until_complete", "set_debug",
+        "set_task_factory",
+    ),
+    "SelectorEventLoop": (
+        "_add_reader", "_add_writer", "_remove_reader", "_remove_writer", "_make_self_pipe", "_close_self_pipe",
+        "_read_from_self", "_add_callback_signalsafe", "add_signal_handler", "remove_signal_handler", "close",
+    ),
+}
+
+# BaseEventLoop.create_task() hands every keyword on where it takes **kwargs (3.13.3+)
+_VARKEYWORDS = 0x08
+_CREATE_TASK_TAKES_KWARGS = bool(base_events.BaseEventLoop.create_task.__code__.co_flags & _VARKEYWORDS)
+_FORMAT_TAKES_DEBUG = "debug" in format_helpers._format_callback_source.__code__.co_varnames
+
+
+class _Watched:
+    """Stands where the inherited transports look for a selector: what their repr asks of it, and close()."""
+
+    def __init__(self, loop):
+        self._loop = weakref.ref(loop)
+
+    def get_key(self, fileobj):
+        loop = self._loop()
+        watched = 0 if loop is None or loop.is_closed() else loop._watched(fileobj)
+        if not watched:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return selectors.SelectorKey(fileobj, fileobj, watched, None)
+
+    def close(self):
+        """Nothing to close: the poller is the loop's own."""
+
+
+class Loop(_core.Loop, asyncio.SelectorEventLoop):
+    """An asyncio event loop whose scheduling is C.
+
+    await_values: let `await x` give x for a plain value x (numbers, strings, bytes, containers) while this loop runs;
+    None: as the environment variable ASYNCFAST_AWAIT_VALUES says.
+    """
+
+    def __init__(self, *, await_values=None):
+        base_events.BaseEventLoop.__init__(self)
+        # what the selector loop's own __init__ would set up, less its selector
+        self._selector = _Watched(self)
+        self._transports = weakref.WeakValueDictionary()
+        self._signal_handlers = {}
+        self._unix_server_sockets = {}
+        self._ssock = self._csock = None
+        self._wakeup_fd_before = None
+        if await_values is None:
+            await_values = os.environ.get("ASYNCFAST_AWAIT_VALUES", "") not in ("", "0")
+        if await_values:
+            _core._install_await_values()
+            self._await_values = True
+
+    # -- running
+
+    def run_forever(self):
+        """Run until stop() is called.  RuntimeError if closed, running, or another loop runs in this thread."""
+        self._check_closed()
+        self._check_running()
+        self._thread_id = threading.get_ident()
+        hooks = sys.get_asyncgen_hooks()
+        try:
+            self._set_coroutine_origin_tracking(self._debug)
+            sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
+            events._set_running_loop(self)
+            self._watch_signals()
+            self._run()
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            self._unwatch_signals()
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _make_self_pipe(self):
+        if self._ssock is None:
+            super()._make_self_pipe()
+
+    def _close_self_pipe(self):
+        if self._ssock is not None:
+            super()._close_self_pipe()
+
+    def _watch_signals(self):
+        """Have the C signal handler write to our socket, so that a signal ends a poll that is about to start.
+
+        Only the main thread of the main interpreter may; and a wake-up fd that somebody else has set stays theirs.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._make_self_pipe()
+        try:
+            before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        except ValueError:          # a subinterpreter
+            return
+        self._wakeup_fd_before = before
+        if before not in (-1, self._csock.fileno()):
+            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+            self._wakeup_fd_before = None
+
+    def _unwatch_signals(self):
+        before, self._wakeup_fd_before = self._wakeup_fd_before, None
+        # with handlers added, signals are noted between runs as well, as on asyncio
+        if before is not None and not self._signal_handlers:
+            signal.set_wakeup_fd(before)
+
+    def add_signal_handler(self, sig, callback, *args):
+        self._make_self_pipe()
+        return super().add_signal_handler(sig, callback, *args)
+
+    add_signal_handler.__doc__ = asyncio.SelectorEventLoop.add_signal_handler.__doc__
+
+    def close(self):
+        """Close the loop: queues are cleared, timers disarmed, the executor shut down without waiting.
+
+        RuntimeError while it runs.  Tasks that were not done are let go.
+        """
+        if self.is_closed():
+            return
+        super().close()
+        self._shutdown()
+
+
+def new_event_loop(*, await_values=None):
+    """Return a new Loop.  Fits wherever asyncio takes a loop_factory."""
+    return Loop(await_values=await_values)
+
+
+def run(main, *, debug=None, loop_factory=None, await_values=None):
+    """asyncio.run() on a Loop: run the coroutine main, close everything, return its result.
+
+    Raises what main raises, RuntimeError inside a running loop, ValueError/TypeError if main is no coroutine, as
+    asyncio.run() does.
+    """
+    if loop_factory is None:
+        def loop_factory():
+            return new_event_loop(await_values=await_values)
+    if events._get_running_loop() is not None:
+        raise RuntimeError("asyncio.run() cannot be called from a running event loop")
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+        return runner.run(main)
+
+
+# -- called from C (the hooks of _core)
+
+create_task = base_events.BaseEventLoop.create_task
+
+
+def _format_callback(callback, args, loop):
+    if _FORMAT_TAKES_DEBUG:
+        return format_helpers._format_callback_source(callback, args, debug=loop.get_debug())
+    return format_helpers._format_callback_source(callback, args)
+
+
+def callback_failed(handle, exc):
+    """A handle's callback raised: tell the loop's exception handler, as asyncio.Handle does."""
+    loop = handle._loop
+    context = {
+        "message": f"Exception in callback {_format_callback(handle._callback, handle._args, loop)}",
+        "exception": exc,
+        "handle": handle,
+    }
+    if handle._source_traceback:
+        context["source_traceback"] = handle._source_traceback
+    loop.call_exception_handler(context)
+
+
+def step_failed(task, exc):
+    """A task could not be stepped at all (its context is entered already, say)."""
+    task.get_loop().call_exception_handler({
+        "message": f"Exception in callback {type(task).__name__}.__step()",
+        "exception": exc,
+        "task": task,
+    })
+
+
+def slow_callback(what, seconds):
+    """Debug mode: what (a handle or a task) took longer than slow_callback_duration."""
+    text = repr(what) if isinstance(what, _core.Task) else base_events._format_handle(what)
+    logger.warning("Executing %s took %.3f seconds", text, seconds)
+
+
+# -- where asyncio keeps what it knows of tasks
+
+class _TaskSet(weakref.WeakSet):
+    """asyncio's WeakSet of tasks, which also shows the tasks of our loops: they keep lists of their own in C, cheaper
+    than a WeakSet entry each, and asyncio.all_tasks() finds them by iterating here."""
+
+    def __iter__(self):
+        yield from super().__iter__()
+        yield from _core._live_tasks()
+
+    def __len__(self):
+        return super().__len__() + len(_core._live_tasks())
+
+    def __contains__(self, task):
+        return super().__contains__(task) or task in _core._live_tasks()
+
+
+def _show_tasks():
+    import _asyncio
+    for module in (_asyncio, tasks):
+        for name in ("_scheduled_tasks", "_all_tasks"):
+            known = getattr(module, name, None)
+            if type(known) is weakref.WeakSet:
+                known.__class__ = _TaskSet
+
+
+class _GatheringFuture(_core.Future):
+    """asyncio.tasks._GatheringFuture on our Future: what gather() returns on our loops."""
+
+    def __init__(self, children, *, loop):
+        super().__init__(loop=loop)
+        self._children = children
+        self._cancel_requested = False
+
+    def cancel(self, msg=None):
+        if self.done():
+            return False
+        ret = False
+        for child in self._children:
+            if child.cancel(msg=msg):
+                ret = True
+        if ret:
+            self._cancel_requested = True
+        return ret
+
+
+_asyncio_gathering_future = tasks._GatheringFuture
+
+
+def _gathering_future(children, *, loop):
+    cls = _GatheringFuture if isinstance(loop, _core.Loop) else _asyncio_gathering_future
+    return cls(children, loop=loop)
+
+
+def _after_fork_in_child():
+    for loop in _core._live_loops():
+        if not loop.is_closed():
+            loop._after_fork()
+            if loop._ssock is not None:
+                loop._close_self_pipe()
+                loop._make_self_pipe()
+
+
+_core._register(sys.modules[__name__], Loop, _CREATE_TASK_TAKES_KWARGS)
+_show_tasks()
+tasks._GatheringFuture = _gathering_future
+if _compat.HAVE_CALL_GRAPH:
+    futures.future_add_to_awaited_by = _core.future_add_to_awaited_by
+    futures.future_discard_from_awaited_by = _core.future_discard_from_awaited_by
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,16 @@
+/* The release build: every room as one translation unit, so that the compiler sees and inlines it all. */
+#define AF_ONE_UNIT
+
+#include "rt/compat.h"      /* Python.h first, as it asks */
+
+#include "base/heap.c"
+#include "base/ring.c"
+#include "sys/epoll.c"
+#include "rt/state.c"
+#include "core/handle.c"
+#include "core/future.c"
+#include "core/task.c"
+#include "core/sleep.c"
+#include "core/awaitval.c"
+#include "core/loop.c"
+#include "module.c"

@@ -1,0 +1,1250 @@
+/* The loop.  Its thread alone runs it; other threads come in through call_soon_threadsafe(), which the interpreter's lock
+   orders with everything here: the ring needs no lock of its own, and the eventfd is written only when the loop is, or
+   is about to be, asleep.
+
+   One turn (loop_turn): poll if it is time to, put what is due on the ring, run what was on the ring at that moment.
+   What a callback schedules runs in the next turn, after the I/O and timers that became ready meanwhile: asyncio's order.
+
+   Runs Python: entries of the ring, signal handlers, dropped references.  Never between taking note of events and
+   the ring, so watchers and timers cannot change under a dispatch. */
+#include "core/loop.h"
+
+#include "core/awaitval.h"
+#include "core/handle.h"
+#include "core/sleep.h"
+#include "core/task.h"
+#include "rt/args.h"
+
+#include <math.h>
+
+/* A busy loop polls when it has run callbacks for LOOP_POLL_NS, looking at the clock every LOOP_POLL_STEP callbacks,
+   and in any case after LOOP_POLL_MOST: an event waits at most about 100 us behind short callbacks, and a poll costs a
+   busy loop a few nanoseconds a callback (bench: call_soon_chain). */
+#define LOOP_POLL_NS 50000
+#define LOOP_POLL_STEP 8
+#define LOOP_POLL_MOST 256
+/* A poll that does not wait keeps the interpreter's lock, unless it has been kept this long: other threads may wait. */
+#define LOOP_RELEASE_NS 1000000
+#define LOOP_SIGNAL_STEP 32
+
+typedef struct AfFdWatch {
+    af_watcher watcher;
+    PyObject *reader, *writer;      /* handles, or NULL */
+} AfFdWatch;
+
+/* ---- small things ----------------------------------------------------------------------------------------------- */
+
+AF_API int64_t
+af_deadline_ns(double when)
+{
+    if (when >= 9.2e9) {
+        return INT64_MAX;
+    }
+    if (!(when > -9.2e9)) {
+        return INT64_MIN;
+    }
+    int64_t ns = (int64_t)ceil(when * 1e9);
+    while ((double)ns / 1e9 < when) {
+        ns++;
+    }
+    return ns;
+}
+
+static int64_t
+loop_now(AfLoop *loop)
+{
+    if (af_likely(!loop->custom_time)) {
+        return af_clock_ns();
+    }
+    PyObject *res = PyObject_CallMethod((PyObject *)loop, "time", NULL);
+    double now = res == NULL ? -1.0 : PyFloat_AsDouble(res);
+    Py_XDECREF(res);
+    return now == -1.0 && PyErr_Occurred() ? -1 : (int64_t)(now * 1e9);
+}
+
+static int
+loop_oserror(int rc)
+{
+    errno = -rc;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+static int
+loop_check_closed(AfLoop *loop)
+{
+    if (af_unlikely(loop->closed)) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+loop_call_check(AfLoop *loop, const char *check, PyObject *callback, const char *method)
+{
+    PyObject *res = callback == NULL ? PyObject_CallMethod((PyObject *)loop, check, NULL)
+                                     : PyObject_CallMethod((PyObject *)loop, check, "Os", callback, method);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+AF_API int
+af_loop_check_schedule(AfLoop *loop, const char *Py_UNUSED(method))
+{
+    if (loop_check_closed(loop) < 0) {
+        return -1;
+    }
+    return loop->debug ? loop_call_check(loop, "_check_thread", NULL, NULL) : 0;
+}
+
+AF_API int
+af_loop_push_steal(AfLoop *loop, void *obj, int kind)
+{
+    if (af_unlikely(af_ring_push(&loop->ready, (uintptr_t)obj | (uintptr_t)kind) < 0)) {
+        Py_DECREF((PyObject *)obj);
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+AF_API int
+af_loop_arm(AfLoop *loop, af_timer *timer, int64_t when)
+{
+    if (af_unlikely(af_heap_arm(&loop->timers, timer, when) < 0)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+AF_API int
+af_call_soon(AfState *st, PyObject *loop, PyObject *func, PyObject *arg, PyObject *ctx)
+{
+    AfLoop *fast = af_loop_fast(st, loop);
+    if (fast != NULL) {
+        if (af_unlikely(fast->closed | fast->debug) && af_loop_check_schedule(fast, "call_soon") < 0) {
+            return -1;
+        }
+        PyObject *stack[2] = {func, arg};
+        AfHandle *h = af_handle_new(fast, stack, arg == NULL ? 1 : 2, ctx);
+        return h == NULL ? -1 : af_loop_push_steal(fast, h, AF_ENTRY_HANDLE);
+    }
+    PyObject *stack[4] = {loop, func};
+    size_t n = 2;
+    if (arg != NULL) {
+        stack[n++] = arg;
+    }
+    stack[n] = ctx;
+    PyObject *res = PyObject_VectorcallMethod(st->str_call_soon, stack, n, ctx == NULL ? NULL : st->kw_context);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+AF_API int
+af_loop_call_exception_handler(AfState *st, PyObject *loop, PyObject *context)
+{
+    PyObject *res = PyObject_CallMethodOneArg(loop, st->str_call_exception_handler, context);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+/* ---- the current task ------------------------------------------------------------------------------------------- */
+
+AF_API int
+af_current_swap(AfState *st, PyObject *loop, PyObject *task, PyObject **prev)
+{
+#if AF_HAVE_SWAP_CURRENT_TASK
+    PyObject *stack[2] = {loop, task == NULL ? Py_None : task};
+    PyObject *res = st->swap_current_fast != NULL
+        ? st->swap_current_fast(PyCFunction_GET_SELF(st->swap_current_task), stack, 2, NULL)
+        : PyObject_Vectorcall(st->swap_current_task, stack, 2, NULL);
+    if (res == NULL) {
+        *prev = NULL;
+        return -1;
+    }
+    if (res == Py_None) {
+        Py_DECREF(res);
+        res = NULL;
+    }
+    *prev = res;
+    return 0;
+#else
+    *prev = Py_XNewRef(PyDict_GetItemWithError(st->current_tasks, loop));
+    if (*prev == NULL && PyErr_Occurred()) {
+        return -1;
+    }
+    int rc;
+    if (task != NULL) {
+        rc = PyDict_SetItem(st->current_tasks, loop, task);
+    }
+    else {
+        rc = *prev == NULL ? 0 : PyDict_DelItem(st->current_tasks, loop);
+    }
+    if (rc < 0) {
+        Py_CLEAR(*prev);
+    }
+    return rc;
+#endif
+}
+
+AF_API int
+af_loop_tell_current(AfLoop *loop, PyObject *task)
+{
+#if AF_HAVE_SWAP_CURRENT_TASK
+    PyObject *prev;
+    if (af_current_swap(loop->st, (PyObject *)loop, task, &prev) < 0) {
+        return -1;
+    }
+    Py_XDECREF(prev);
+#else
+    if (task != NULL) {
+        if (PyDict_SetItem(loop->st->current_tasks, (PyObject *)loop, task) < 0) {
+            return -1;
+        }
+    }
+    else if (PyDict_DelItem(loop->st->current_tasks, (PyObject *)loop) < 0) {
+        PyErr_Clear();          /* somebody was faster */
+    }
+#endif
+    loop->told_current = task;
+    return 0;
+}
+
+static inline int
+loop_no_current(AfLoop *loop)
+{
+    return loop->told_current == NULL ? 0 : af_loop_tell_current(loop, NULL);
+}
+
+/* ---- scheduling ------------------------------------------------------------------------------------------------- */
+
+/* The arguments of call_soon() and its kin: positional ones and context=; callback= as well, as asyncio takes it. */
+static int
+loop_parse_call(AfLoop *loop, const char *method, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                Py_ssize_t needed, PyObject **context)
+{
+    if (af_args_only_kw(method, loop->st->str_context, args + nargs, kwnames, context) < 0) {
+        return -1;
+    }
+    if (af_unlikely(nargs < needed)) {
+        PyErr_Format(PyExc_TypeError, "%s() missing required positional argument: '%s'", method,
+                     nargs + 1 == needed ? "callback" : "when");
+        return -1;
+    }
+    if (af_unlikely(loop->closed | loop->debug)) {
+        if (loop_check_closed(loop) < 0) {
+            return -1;
+        }
+        if (strcmp(method, "call_soon_threadsafe") != 0 && loop_call_check(loop, "_check_thread", NULL, NULL) < 0) {
+            return -1;
+        }
+        return loop_call_check(loop, "_check_callback", args[needed - 1], method);
+    }
+    return 0;
+}
+
+static PyObject *
+loop_call_soon(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *context;
+    if (loop_parse_call(loop, "call_soon", args, nargs, kwnames, 1, &context) < 0) {
+        return NULL;
+    }
+    AfHandle *h = af_handle_new(loop, args, nargs, context);
+    if (h == NULL || af_loop_push_steal(loop, Py_NewRef((PyObject *)h), AF_ENTRY_HANDLE) < 0) {
+        Py_XDECREF(h);
+        return NULL;
+    }
+    return (PyObject *)h;
+}
+
+static void
+loop_wake(AfLoop *loop)
+{
+    if (loop->asleep && !loop->woken) {
+        loop->woken = 1;
+        af_poll_wake(&loop->poll);
+    }
+}
+
+static PyObject *
+loop_call_soon_threadsafe(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *context;
+    if (loop_parse_call(loop, "call_soon_threadsafe", args, nargs, kwnames, 1, &context) < 0) {
+        return NULL;
+    }
+    AfHandle *h = af_handle_new_threadsafe(loop, args, nargs, context);
+    int kind = AF_HAVE_THREADSAFE_HANDLE ? AF_ENTRY_THREADSAFE : AF_ENTRY_HANDLE;
+    if (h == NULL || af_loop_push_steal(loop, Py_NewRef((PyObject *)h), kind) < 0) {
+        Py_XDECREF(h);
+        return NULL;
+    }
+    loop_wake(loop);
+    return (PyObject *)h;
+}
+
+static PyObject *
+loop_call_timer(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+{
+    AfTimerHandle *h = af_timer_handle_new(loop, when, args, nargs, context);
+    if (h == NULL || af_loop_arm(loop, &h->timer, af_deadline_ns(when)) < 0) {
+        Py_XDECREF(h);
+        return NULL;
+    }
+    return Py_NewRef((PyObject *)h);        /* the timer keeps the first reference */
+}
+
+static PyObject *
+loop_call_later(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *context;
+    if (nargs > 0 && args[0] == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "delay must not be None");
+        return NULL;
+    }
+    if (loop_parse_call(loop, "call_later", args, nargs, kwnames, 2, &context) < 0) {
+        return NULL;
+    }
+    double delay = PyFloat_AsDouble(args[0]);
+    if (delay == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    int64_t now = loop_now(loop);
+    if (now == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return loop_call_timer(loop, (double)now / 1e9 + delay, args + 1, nargs - 1, context);
+}
+
+static PyObject *
+loop_call_at(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *context;
+    if (nargs > 0 && args[0] == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "when cannot be None");
+        return NULL;
+    }
+    if (loop_parse_call(loop, "call_at", args, nargs, kwnames, 2, &context) < 0) {
+        return NULL;
+    }
+    double when = PyFloat_AsDouble(args[0]);
+    if (when == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return loop_call_timer(loop, when, args + 1, nargs - 1, context);
+}
+
+static PyObject *
+loop_time(AfLoop *Py_UNUSED(loop), PyObject *Py_UNUSED(ignored))
+{
+    return PyFloat_FromDouble((double)af_clock_ns() / 1e9);
+}
+
+/* What inherited code hands over: our handles or asyncio's. */
+static PyObject *
+loop_add_callback(AfLoop *loop, PyObject *handle)
+{
+    int kind = Py_TYPE(handle) == loop->st->HandleType || Py_TYPE(handle) == loop->st->TimerHandleType
+        ? AF_ENTRY_HANDLE : AF_ENTRY_FOREIGN;
+    return af_loop_push_steal(loop, Py_NewRef(handle), kind) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+loop_add_callback_signalsafe(AfLoop *loop, PyObject *handle)
+{
+    PyObject *res = loop_add_callback(loop, handle);
+    loop_wake(loop);
+    return res;
+}
+
+static PyObject *
+loop_write_to_self(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    loop_wake(loop);
+    Py_RETURN_NONE;
+}
+
+/* ---- futures and tasks ------------------------------------------------------------------------------------------ */
+
+static PyObject *
+loop_create_future(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    return af_future_new(loop);
+}
+
+/* Anything but our own Task with the usual arguments: the running Python's own code says what happens. */
+static PyObject *
+loop_create_task_inherited(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *func = PyObject_GetAttrString(loop->st->hooks, "create_task");
+    if (func == NULL) {
+        return NULL;
+    }
+    Py_ssize_t n = nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    PyObject *res = NULL;
+    PyObject **stack = PyMem_New(PyObject *, n + 1);
+    if (stack == NULL) {
+        PyErr_NoMemory();
+    }
+    else {
+        stack[0] = (PyObject *)loop;
+        if (n > 0) {
+            memcpy(stack + 1, args, (size_t)n * sizeof(*args));
+        }
+        res = PyObject_Vectorcall(func, stack, (size_t)nargs + 1, kwnames);
+        PyMem_Free(stack);
+    }
+    Py_DECREF(func);
+    return res;
+}
+
+static PyObject *
+loop_create_task(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *name = NULL, *context = NULL;
+    int eager = 0;
+    if (af_unlikely(loop->task_factory != NULL)) {
+        if (loop->task_factory != loop->st->eager_task_factory) {
+            return loop_create_task_inherited(loop, args, nargs, kwnames);
+        }
+        eager = 1;
+    }
+    if (af_unlikely(nargs != 1)) {
+        return loop_create_task_inherited(loop, args, nargs, kwnames);
+    }
+    if (loop_check_closed(loop) < 0) {
+        return NULL;
+    }
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        PyObject *key = PyTuple_GET_ITEM(kwnames, i);
+        if (key == loop->st->str_name) {
+            name = args[nargs + i];
+        }
+        else if (key == loop->st->str_context) {
+            context = args[nargs + i];
+        }
+        else if (key == loop->st->str_eager_start && loop->st->create_task_takes_eager) {
+            if (args[nargs + i] != Py_None) {
+                eager = PyObject_IsTrue(args[nargs + i]);
+                if (eager < 0) {
+                    return NULL;
+                }
+            }
+        }
+        else {
+            return loop_create_task_inherited(loop, args, nargs, kwnames);
+        }
+    }
+    return af_task_new(loop, args[0], name, context, eager);
+}
+
+/* ---- file descriptors ------------------------------------------------------------------------------------------- */
+
+/* As selectors do: an int or something with fileno(); ValueError otherwise. */
+static int
+loop_fd(PyObject *obj)
+{
+    int fd = PyObject_AsFileDescriptor(obj);
+    if (fd < 0) {
+        int negative = PyErr_ExceptionMatches(PyExc_ValueError) && PyLong_Check(obj);
+        PyErr_Format(PyExc_ValueError, negative ? "Invalid file descriptor: %S" : "Invalid file object: %R", obj);
+    }
+    return fd;
+}
+
+static AfFdWatch *
+loop_watch_find(AfLoop *loop, int fd)
+{
+    return fd >= 0 && fd < loop->nwatches ? loop->watches[fd] : NULL;
+}
+
+static AfFdWatch *
+loop_watch_make(AfLoop *loop, int fd)
+{
+    AfFdWatch *w = loop_watch_find(loop, fd);
+    if (w != NULL) {
+        return w;
+    }
+    if (fd >= loop->nwatches) {
+        int n = loop->nwatches ? loop->nwatches : 64;
+        while (n <= fd) {
+            n *= 2;
+        }
+        AfFdWatch **p = PyMem_Realloc(loop->watches, (size_t)n * sizeof(*p));
+        if (p == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        memset(p + loop->nwatches, 0, (size_t)(n - loop->nwatches) * sizeof(*p));
+        loop->watches = p;
+        loop->nwatches = n;
+    }
+    w = PyMem_Calloc(1, sizeof(*w));
+    if (w == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    w->watcher.fd = fd;
+    loop->watches[fd] = w;
+    return w;
+}
+
+static void
+loop_watch_free_if_idle(AfLoop *loop, AfFdWatch *w)
+{
+    if (w->watcher.want == 0) {
+        loop->watches[w->watcher.fd] = NULL;
+        PyMem_Free(w);
+    }
+}
+
+/* handle.cancel(), whichever class it is of */
+static int
+loop_cancel_handle(AfLoop *loop, PyObject *handle)
+{
+    PyObject *res = PyObject_CallMethodNoArgs(handle, loop->st->str_cancel);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+static PyObject *
+loop_watch_add(AfLoop *loop, unsigned what, const char *method, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    PyObject *context;
+    if (af_args_only_kw(method, loop->st->str_context, args + nargs, kwnames, &context) < 0 ||
+        loop_check_closed(loop) < 0) {
+        return NULL;
+    }
+    if (nargs < 2) {
+        PyErr_Format(PyExc_TypeError, "%s() missing required positional argument: '%s'", method,
+                     nargs == 0 ? "fd" : "callback");
+        return NULL;
+    }
+    int fd = loop_fd(args[0]);
+    AfFdWatch *w = fd < 0 ? NULL : loop_watch_make(loop, fd);
+    if (w == NULL) {
+        return NULL;
+    }
+    AfHandle *h = af_handle_new(loop, args + 1, nargs - 1, context);
+    if (h == NULL) {
+        loop_watch_free_if_idle(loop, w);
+        return NULL;
+    }
+    unsigned before = w->watcher.want;
+    w->watcher.want |= what;
+    int rc = af_poll_update(&loop->poll, &w->watcher);
+    if (rc < 0) {
+        w->watcher.want = before;
+        loop_watch_free_if_idle(loop, w);
+        Py_DECREF(h);
+        loop_oserror(rc);
+        return NULL;
+    }
+    PyObject **slot = what == AF_READ ? &w->reader : &w->writer;
+    PyObject *old = *slot;
+    *slot = Py_NewRef((PyObject *)h);
+    if (old != NULL) {
+        rc = loop_cancel_handle(loop, old);
+        Py_DECREF(old);
+        if (rc < 0) {
+            Py_DECREF(h);
+            return NULL;
+        }
+    }
+    return (PyObject *)h;
+}
+
+static PyObject *
+loop_watch_remove(AfLoop *loop, unsigned what, PyObject *arg)
+{
+    if (loop->closed) {
+        Py_RETURN_FALSE;
+    }
+    int fd = loop_fd(arg);
+    if (fd < 0) {
+        return NULL;
+    }
+    AfFdWatch *w = loop_watch_find(loop, fd);
+    PyObject **slot = w == NULL ? NULL : what == AF_READ ? &w->reader : &w->writer;
+    if (slot == NULL || *slot == NULL) {
+        Py_RETURN_FALSE;
+    }
+    PyObject *old = *slot;
+    *slot = NULL;
+    w->watcher.want &= ~what;
+    if (af_poll_update(&loop->poll, &w->watcher) < 0) {
+        /* the fd was closed meanwhile: the kernel has forgotten it by itself */
+        w->watcher.have = w->watcher.want;
+    }
+    loop_watch_free_if_idle(loop, w);
+    int rc = loop_cancel_handle(loop, old);
+    Py_DECREF(old);
+    return rc < 0 ? NULL : Py_NewRef(Py_True);
+}
+
+static PyObject *
+loop_add_reader(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return loop_watch_add(loop, AF_READ, "_add_reader", args, nargs, kwnames);
+}
+
+static PyObject *
+loop_add_writer(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return loop_watch_add(loop, AF_WRITE, "_add_writer", args, nargs, kwnames);
+}
+
+static PyObject *
+loop_remove_reader(AfLoop *loop, PyObject *fd)
+{
+    return loop_watch_remove(loop, AF_READ, fd);
+}
+
+static PyObject *
+loop_remove_writer(AfLoop *loop, PyObject *fd)
+{
+    return loop_watch_remove(loop, AF_WRITE, fd);
+}
+
+/* selectors.EVENT_READ | EVENT_WRITE, for the inherited transports' reprs */
+static PyObject *
+loop_watched(AfLoop *loop, PyObject *arg)
+{
+    int fd = loop_fd(arg);
+    if (fd < 0) {
+        return NULL;
+    }
+    AfFdWatch *w = loop_watch_find(loop, fd);
+    return PyLong_FromLong(w == NULL ? 0 : (long)w->watcher.want);
+}
+
+/* ---- one turn --------------------------------------------------------------------------------------------------- */
+
+static int
+loop_dispatch(AfLoop *loop, const af_event *events, int n)
+{
+    for (int i = 0; i < n; i++) {
+        AfFdWatch *w = af_container_of(events[i].watcher, AfFdWatch, watcher);
+        if (events[i].events & AF_READ && w->reader != NULL &&
+            af_loop_push_steal(loop, Py_NewRef(w->reader), AF_ENTRY_HANDLE) < 0) {
+            return -1;
+        }
+        if (events[i].events & AF_WRITE && w->writer != NULL &&
+            af_loop_push_steal(loop, Py_NewRef(w->writer), AF_ENTRY_HANDLE) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Wait up to timeout (ns; 0: not, < 0: for ever) and put the handles of what is ready on the ring. */
+static int
+loop_poll(AfLoop *loop, int64_t timeout)
+{
+    af_event events[AF_POLL_BATCH];
+    int n, again = 0;
+    do {
+        if (timeout != 0 || loop->polled_at - loop->released_at > LOOP_RELEASE_NS) {
+            if (loop_no_current(loop) < 0) {
+                return -1;
+            }
+            loop->asleep = timeout != 0;
+            Py_BEGIN_ALLOW_THREADS
+            n = af_poll_wait(&loop->poll, events, timeout);
+            Py_END_ALLOW_THREADS
+            loop->asleep = loop->woken = 0;
+            loop->released_at = loop->polled_at;
+        }
+        else {
+            n = af_poll_wait(&loop->poll, events, 0);
+        }
+        if (n < 0 && n != -EINTR) {
+            return loop_oserror(n);
+        }
+        if (loop_dispatch(loop, events, n) < 0) {
+            return -1;
+        }
+        timeout = 0;
+    } while (n == AF_POLL_BATCH && ++again < 8);        /* a full array: there may be more */
+    return 0;
+}
+
+static int
+loop_poll_if_due(AfLoop *loop)
+{
+    int64_t timeout = 0;
+    if (af_ring_len(&loop->ready) == 0 && !loop->stopping) {
+        if (af_heap_len(&loop->timers) == 0) {
+            timeout = -1;
+        }
+        else {
+            int64_t next = af_heap_next(&loop->timers), now = loop_now(loop);
+            if (now == -1 && PyErr_Occurred()) {
+                return -1;
+            }
+            timeout = next == INT64_MAX ? -1 : next > now ? next - now : 0;
+        }
+    }
+    else if (loop->since_poll < LOOP_POLL_MOST) {
+        int64_t now = af_clock_ns();
+        if (now - loop->polled_at < LOOP_POLL_NS) {
+            loop->poll_check = loop->since_poll + LOOP_POLL_STEP;
+            return 0;
+        }
+    }
+    int rc = loop_poll(loop, timeout);
+    loop->polled_at = af_clock_ns();
+    loop->since_poll = 0;
+    loop->poll_check = LOOP_POLL_STEP;
+    /* a signal may be what woke us, and its Python handler has to run before we go back to sleep */
+    return rc < 0 || PyErr_CheckSignals() < 0 ? -1 : 0;
+}
+
+static int
+loop_fire_timers(AfLoop *loop)
+{
+    int64_t now = loop_now(loop);
+    if (now == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    af_timer *t;
+    while ((t = af_heap_pop_due(&loop->timers, now)) != NULL) {
+        int rc = t->kind == AF_TIMER_SLEEP
+            ? af_sleep_fire(af_container_of(t, AfSleep, timer))
+            : af_loop_push_steal(loop, af_handle_of_timer(t), AF_ENTRY_HANDLE);     /* the timer's reference */
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+loop_run_foreign(PyObject *handle)
+{
+    PyObject *cancelled = PyObject_GetAttrString(handle, "_cancelled");
+    int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
+    Py_XDECREF(cancelled);
+    if (skip != 0) {
+        return skip < 0 ? -1 : 0;
+    }
+    PyObject *res = PyObject_CallMethod(handle, "_run", NULL);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+static inline int
+loop_run_entry(AfLoop *loop, PyObject *obj, int kind)
+{
+    if (kind == AF_ENTRY_TASK) {
+        return af_task_step((AfTask *)obj);
+    }
+    if (af_unlikely(loop_no_current(loop) < 0)) {
+        return -1;
+    }
+    switch (kind) {
+    case AF_ENTRY_HANDLE:
+        return af_handle_run((AfHandle *)obj);
+    case AF_ENTRY_THREADSAFE:
+        return af_handle_run_threadsafe((AfHandle *)obj);
+    default:
+        return loop_run_foreign(obj);
+    }
+}
+
+/* Debug mode: note what runs, and complain if it takes long. */
+static int
+loop_run_entry_debug(AfLoop *loop, PyObject *obj, int kind)
+{
+    if (kind != AF_ENTRY_TASK) {
+        Py_XSETREF(loop->current_handle, Py_NewRef(obj));
+    }
+    int64_t start = af_clock_ns();
+    int rc = loop_run_entry(loop, obj, kind);
+    double took = (double)(af_clock_ns() - start) / 1e9;
+    Py_CLEAR(loop->current_handle);
+    if (rc == 0 && took >= loop->slow_callback_duration) {
+        PyObject *res = PyObject_CallMethod(loop->st->hooks, "slow_callback", "Od", obj, took);
+        Py_XDECREF(res);
+        rc = res == NULL ? -1 : 0;
+    }
+    return rc;
+}
+
+static int
+loop_run_ready(AfLoop *loop)
+{
+    size_t todo = af_ring_len(&loop->ready);
+    loop->since_poll += (unsigned)todo;
+    for (; todo > 0; todo--) {
+        if (af_unlikely(--loop->signal_check == 0)) {
+            loop->signal_check = LOOP_SIGNAL_STEP;
+            if (PyErr_CheckSignals() < 0) {
+                return -1;
+            }
+        }
+        uintptr_t entry = af_ring_pop(&loop->ready);
+        PyObject *obj = (PyObject *)(entry & ~(uintptr_t)AF_ENTRY_BITS);
+        int kind = (int)(entry & AF_ENTRY_BITS);
+        int rc = af_likely(!loop->debug) ? loop_run_entry(loop, obj, kind) : loop_run_entry_debug(loop, obj, kind);
+        Py_DECREF(obj);
+        if (af_unlikely(rc < 0)) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+loop_turn(AfLoop *loop)
+{
+    if ((af_ring_len(&loop->ready) == 0 || loop->since_poll >= loop->poll_check) && loop_poll_if_due(loop) < 0) {
+        return -1;
+    }
+    if (af_heap_len(&loop->timers) > 0 && loop_fire_timers(loop) < 0) {
+        return -1;
+    }
+    int rc = loop_run_ready(loop);
+    AF_ASSERT(af_heap_check(&loop->timers));
+    return rc;
+}
+
+static PyObject *
+loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    af_awaitval_mark mark;
+    struct AfTask *outer = loop->st->stepping;
+    int rc;
+    af_awaitval_enter(loop->st, loop->await_values, &mark);
+    loop->st->stepping = NULL;
+    loop->since_poll = LOOP_POLL_MOST;      /* the first turn polls: programs count on stop(); run_forever() */
+    loop->poll_check = 0;
+    loop->signal_check = LOOP_SIGNAL_STEP;
+    Py_INCREF(loop);
+    do {
+        rc = loop_turn(loop);
+    } while (rc == 0 && !loop->stopping);
+    loop->st->stepping = outer;
+    af_awaitval_leave(&mark);
+    if (loop->told_current != NULL) {
+        PyObject *raised = PyErr_GetRaisedException();
+        if (loop_no_current(loop) < 0) {
+            PyErr_WriteUnraisable((PyObject *)loop);
+        }
+        if (raised != NULL) {
+            PyErr_SetRaisedException(raised);
+        }
+    }
+    Py_DECREF(loop);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+loop_run_once(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    int rc = loop_turn(loop);
+    if (rc == 0) {
+        rc = loop_no_current(loop);
+    }
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+loop_stop(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    loop->stopping = 1;
+    Py_RETURN_NONE;
+}
+
+/* ---- attributes that the inherited Python reads and writes -------------------------------------------------------- */
+
+static PyObject *
+loop_is_running(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(loop->thread != 0);
+}
+
+static PyObject *
+loop_is_closed(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(loop->closed);
+}
+
+static PyObject *
+loop_get_debug(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(loop->debug);
+}
+
+static PyObject *
+loop_check_closed_method(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    return loop_check_closed(loop) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+loop_get_flag(AfLoop *loop, void *offset)
+{
+    return PyBool_FromLong(*((char *)loop + (intptr_t)offset));
+}
+
+static int
+loop_set_flag(AfLoop *loop, PyObject *value, void *offset)
+{
+    int truth = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (truth < 0) {
+        return -1;
+    }
+    *((char *)loop + (intptr_t)offset) = (char)truth;
+    return 0;
+}
+
+static PyObject *
+loop_get_object(AfLoop *loop, void *offset)
+{
+    PyObject *value = *(PyObject **)((char *)loop + (intptr_t)offset);
+    return Py_NewRef(value == NULL ? Py_None : value);
+}
+
+static int
+loop_set_object(AfLoop *loop, PyObject *value, void *offset)
+{
+    PyObject **slot = (PyObject **)((char *)loop + (intptr_t)offset);
+    PyObject *old = *slot;
+    *slot = value == NULL || value == Py_None ? NULL : Py_NewRef(value);
+    Py_XDECREF(old);
+    return 0;
+}
+
+static PyObject *
+loop_get_thread_id(AfLoop *loop, void *Py_UNUSED(closure))
+{
+    return loop->thread == 0 ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(loop->thread);
+}
+
+static int
+loop_set_thread_id(AfLoop *loop, PyObject *value, void *Py_UNUSED(closure))
+{
+    unsigned long thread = 0;
+    if (value != NULL && value != Py_None) {
+        thread = PyLong_AsUnsignedLong(value);
+        if (thread == (unsigned long)-1 && PyErr_Occurred()) {
+            return -1;
+        }
+    }
+    loop->thread = thread;
+    return 0;
+}
+
+static PyObject *
+loop_get_backend(AfLoop *Py_UNUSED(loop), void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(af_poll_name());
+}
+
+static PyObject *
+loop_get_timer_backend(AfLoop *loop, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(af_poll_timer_name(&loop->poll));
+}
+
+/* An instance may get a call_soon or a time of its own (tests, instrumentation): then ours is no longer taken for
+   granted. */
+static int
+loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    AfLoop *loop = (AfLoop *)self;
+    if (PyUnicode_CompareWithASCIIString(name, "call_soon") == 0) {
+        loop->fast_soon = 0;
+    }
+    else if (PyUnicode_CompareWithASCIIString(name, "time") == 0) {
+        loop->custom_time = 1;
+    }
+    return PyObject_GenericSetAttr(self, name, value);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+/* 1 if the class has this method from us, 0 if a subclass replaced it. */
+static int
+loop_method_is_ours(AfLoop *loop, const char *name)
+{
+    PyObject *mine = PyObject_GetAttrString((PyObject *)loop->st->LoopType, name);
+    PyObject *its = mine == NULL ? NULL : PyObject_GetAttrString((PyObject *)Py_TYPE(loop), name);
+    int same = its == NULL ? -1 : mine == its;
+    Py_XDECREF(mine);
+    Py_XDECREF(its);
+    return same;
+}
+
+static PyObject *
+loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    AfLoop *loop = (AfLoop *)type->tp_alloc(type, 0);
+    if (loop == NULL) {
+        return NULL;
+    }
+    AfState *st = af_state_of_type(type);
+    loop->st = st;
+    loop->poll.fd = loop->poll.wake_fd = loop->poll.timer_fd = -1;
+    loop->slow_callback_duration = 0.1;
+    af_heap_init(&loop->timers);
+    af_list_init(&loop->tasks);
+    af_list_append(&st->loops, &loop->link);
+    int soon = loop_method_is_ours(loop, "call_soon"), time = loop_method_is_ours(loop, "time");
+    if (soon < 0 || time < 0) {
+        Py_DECREF(loop);
+        return NULL;
+    }
+    loop->fast_soon = (char)soon;
+    loop->custom_time = !time;
+    int rc = af_ring_init(&loop->ready);
+    if (rc == 0) {
+        rc = af_poll_open(&loop->poll);
+    }
+    if (rc < 0) {
+        Py_DECREF(loop);
+        loop_oserror(rc);
+        return NULL;
+    }
+    return (PyObject *)loop;
+}
+
+static int
+loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(loop));
+    for (size_t i = 0; i < af_ring_len(&loop->ready); i++) {
+        Py_VISIT((PyObject *)(af_ring_at(&loop->ready, i) & ~(uintptr_t)AF_ENTRY_BITS));
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        const af_heap_slot *slots = pass ? loop->timers.staged : loop->timers.heap;
+        size_t n = pass ? loop->timers.nstaged : loop->timers.nheap;
+        for (size_t i = 0; i < n; i++) {
+            af_timer *t = slots[i].timer;
+            Py_VISIT(t->kind == AF_TIMER_SLEEP ? (PyObject *)af_container_of(t, AfSleep, timer)
+                                               : (PyObject *)af_handle_of_timer(t));
+        }
+    }
+    for (af_link *l = loop->tasks.next; l != NULL && l != &loop->tasks; l = l->next) {
+        AfTask *t = af_container_of(l, AfTask, link);
+        if (t->fut.owned) {
+            Py_VISIT((PyObject *)t);
+        }
+    }
+    for (int fd = 0; fd < loop->nwatches; fd++) {
+        if (loop->watches[fd] != NULL) {
+            Py_VISIT(loop->watches[fd]->reader);
+            Py_VISIT(loop->watches[fd]->writer);
+        }
+    }
+    Py_VISIT(loop->task_factory);
+    Py_VISIT(loop->current_handle);
+    return 0;
+}
+
+/* Let go of everything: close(), and the collector.  Dropping references may run Python, which finds a closed loop. */
+static void
+loop_empty(AfLoop *loop)
+{
+    loop->closed = 1;
+    while (loop->ready.slots != NULL && af_ring_len(&loop->ready) > 0) {
+        Py_DECREF((PyObject *)(af_ring_pop(&loop->ready) & ~(uintptr_t)AF_ENTRY_BITS));
+    }
+    af_timer *t;
+    while ((t = af_heap_any(&loop->timers)) != NULL) {
+        af_heap_disarm(&loop->timers, t);
+        if (t->kind == AF_TIMER_SLEEP) {
+            Py_DECREF(af_container_of(t, AfSleep, timer));
+        }
+        else {
+            Py_DECREF(af_handle_of_timer(t));
+        }
+    }
+    for (int fd = 0; fd < loop->nwatches; fd++) {
+        AfFdWatch *w = loop->watches[fd];
+        if (w != NULL) {
+            loop->watches[fd] = NULL;
+            af_poll_forget(&loop->poll, &w->watcher);
+            Py_XDECREF(w->reader);
+            Py_XDECREF(w->writer);
+            PyMem_Free(w);
+        }
+    }
+    af_poll_close(&loop->poll);
+    af_task_disown_all(loop);
+}
+
+static PyObject *
+loop_shutdown(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    loop_empty(loop);
+    Py_RETURN_NONE;
+}
+
+static int
+loop_tp_clear(AfLoop *loop)
+{
+    loop_empty(loop);
+    Py_CLEAR(loop->task_factory);
+    Py_CLEAR(loop->current_handle);
+    return 0;
+}
+
+static void
+loop_tp_dealloc(AfLoop *loop)
+{
+    PyTypeObject *type = Py_TYPE(loop);
+    PyObject_GC_UnTrack(loop);
+    loop_tp_clear(loop);
+    /* tasks hold their loop, so none is left in the list */
+    af_ring_fini(&loop->ready);
+    af_heap_fini(&loop->timers);
+    PyMem_Free(loop->watches);
+    if (af_list_linked(&loop->link)) {
+        af_list_remove(&loop->link);
+    }
+    type->tp_free(loop);
+    Py_DECREF(type);
+}
+
+/* In the child of a fork the poller's descriptors are the parent's: leave its epoll set alone and make our own, with
+   every watched fd in it. */
+static PyObject *
+loop_after_fork(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    if (loop->closed) {
+        Py_RETURN_NONE;
+    }
+    af_poll_close(&loop->poll);
+    int rc = af_poll_open(&loop->poll);
+    if (rc < 0) {
+        loop_oserror(rc);
+        return NULL;
+    }
+    loop->asleep = loop->woken = 0;
+    for (int fd = 0; fd < loop->nwatches; fd++) {
+        if (loop->watches[fd] != NULL) {
+            loop->watches[fd]->watcher.have = 0;
+            (void)af_poll_update(&loop->poll, &loop->watches[fd]->watcher);     /* a closed fd stays out */
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+#define LOOP_KW METH_FASTCALL | METH_KEYWORDS
+#define LOOP_F(f) (PyCFunction)(void (*)(void))(f)
+
+static PyMethodDef loop_methods[] = {
+    {"call_soon", LOOP_F(loop_call_soon), LOOP_KW,
+     "call_soon($self, callback, /, *args, context=None)\n--\n\n"
+     "Call callback(*args) in the next turn of the loop; return its Handle."},
+    {"call_soon_threadsafe", LOOP_F(loop_call_soon_threadsafe), LOOP_KW,
+     "call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\ncall_soon() that any thread may use."},
+    {"call_later", LOOP_F(loop_call_later), LOOP_KW,
+     "call_later($self, delay, callback, /, *args, context=None)\n--\n\n"
+     "Call callback(*args) after delay seconds, never earlier; return its TimerHandle."},
+    {"call_at", LOOP_F(loop_call_at), LOOP_KW,
+     "call_at($self, when, callback, /, *args, context=None)\n--\n\n"
+     "Call callback(*args) when time() has reached when (seconds); return its TimerHandle."},
+    {"time", (PyCFunction)loop_time, METH_NOARGS,
+     "time($self, /)\n--\n\nReturn the loop's clock in seconds: the monotonic clock, in nanosecond resolution."},
+    {"create_future", (PyCFunction)loop_create_future, METH_NOARGS,
+     "create_future($self, /)\n--\n\nReturn a new Future of this loop."},
+    {"create_task", LOOP_F(loop_create_task), LOOP_KW,
+     "create_task($self, coro, /, **kwargs)\n--\n\n"
+     "Schedule a coroutine; return its Task.  name, context and, where asyncio has it, eager_start."},
+    {"stop", (PyCFunction)loop_stop, METH_NOARGS,
+     "stop($self, /)\n--\n\nMake run_forever() return at the end of the present turn."},
+    {"is_running", (PyCFunction)loop_is_running, METH_NOARGS,
+     "is_running($self, /)\n--\n\nReturn True while it runs."},
+    {"is_closed", (PyCFunction)loop_is_closed, METH_NOARGS, "is_closed($self, /)\n--\n\nReturn True once closed."},
+    {"get_debug", (PyCFunction)loop_get_debug, METH_NOARGS, "get_debug($self, /)\n--\n\nReturn the debug mode."},
+    {"_run", (PyCFunction)loop_run, METH_NOARGS, "_run($self, /)\n--\n\nTurn until stopped."},
+    {"_run_once", (PyCFunction)loop_run_once, METH_NOARGS, "_run_once($self, /)\n--\n\nOne turn."},
+    {"_shutdown", (PyCFunction)loop_shutdown, METH_NOARGS, "_shutdown($self, /)\n--\n\nThe C part of close()."},
+    {"_after_fork", (PyCFunction)loop_after_fork, METH_NOARGS,
+     "_after_fork($self, /)\n--\n\nIn a forked child: stop sharing the parent's poller."},
+    {"_check_closed", (PyCFunction)loop_check_closed_method, METH_NOARGS,
+     "_check_closed($self, /)\n--\n\nRaise RuntimeError if closed."},
+    {"_add_callback", (PyCFunction)loop_add_callback, METH_O, "_add_callback($self, handle, /)\n--\n\nMake it ready."},
+    {"_add_callback_signalsafe", (PyCFunction)loop_add_callback_signalsafe, METH_O,
+     "_add_callback_signalsafe($self, handle, /)\n--\n\nMake it ready, and wake the loop."},
+    {"_write_to_self", (PyCFunction)loop_write_to_self, METH_NOARGS, "_write_to_self($self, /)\n--\n\nWake the loop."},
+    {"_add_reader", LOOP_F(loop_add_reader), LOOP_KW,
+     "_add_reader($self, fd, callback, /, *args, context=None)\n--\n\nCall callback(*args) when fd is readable."},
+    {"_add_writer", LOOP_F(loop_add_writer), LOOP_KW,
+     "_add_writer($self, fd, callback, /, *args, context=None)\n--\n\nCall callback(*args) when fd is writable."},
+    {"_remove_reader", (PyCFunction)loop_remove_reader, METH_O,
+     "_remove_reader($self, fd, /)\n--\n\nReturn True if there was a reader."},
+    {"_watched", (PyCFunction)loop_watched, METH_O,
+     "_watched($self, fd, /)\n--\n\nReturn what fd is watched for: 1 reading, 2 writing, 3 both, 0 neither."},
+    {"_remove_writer", (PyCFunction)loop_remove_writer, METH_O,
+     "_remove_writer($self, fd, /)\n--\n\nReturn True if there was a writer."},
+    {NULL, NULL, 0, NULL},
+};
+
+#define LOOP_AT(field) (void *)offsetof(AfLoop, field)
+
+static PyGetSetDef loop_getset[] = {
+    {"_closed", (getter)loop_get_flag, (setter)loop_set_flag, "True once closed.", LOOP_AT(closed)},
+    {"_stopping", (getter)loop_get_flag, (setter)loop_set_flag, "True from stop() on.", LOOP_AT(stopping)},
+    {"_debug", (getter)loop_get_flag, (setter)loop_set_flag, "The debug mode.", LOOP_AT(debug)},
+    {"_await_values", (getter)loop_get_flag, (setter)loop_set_flag, "Whether plain values may be awaited.",
+     LOOP_AT(await_values)},
+    {"_thread_id", (getter)loop_get_thread_id, (setter)loop_set_thread_id, "Ident of the thread that runs it, or None.",
+     NULL},
+    {"_task_factory", (getter)loop_get_object, (setter)loop_set_object, "The task factory, or None.",
+     LOOP_AT(task_factory)},
+    {"_current_handle", (getter)loop_get_object, (setter)loop_set_object, "Debug mode: the handle that runs, or None.",
+     LOOP_AT(current_handle)},
+    {"backend", (getter)loop_get_backend, NULL, "Name of the poller in use.", NULL},
+    {"timer_backend", (getter)loop_get_timer_backend, NULL, "What waits for timers: epoll_pwait2 or timerfd.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef loop_members[] = {
+    {"slow_callback_duration", T_DOUBLE, offsetof(AfLoop, slow_callback_duration), 0,
+     "Debug mode: callbacks that take at least this many seconds are logged."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot loop_slots[] = {
+    {Py_tp_doc, (void *)"The loop's core in C; asyncfast.Loop is the whole of it."},
+    {Py_tp_new, loop_tp_new},
+    {Py_tp_dealloc, loop_tp_dealloc},
+    {Py_tp_traverse, loop_tp_traverse},
+    {Py_tp_clear, loop_tp_clear},
+    {Py_tp_setattro, loop_tp_setattro},
+    {Py_tp_methods, loop_methods},
+    {Py_tp_getset, loop_getset},
+    {Py_tp_members, loop_members},
+    {0, NULL},
+};
+
+static PyType_Spec loop_spec = {
+    "asyncfast._core.Loop", sizeof(AfLoop), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    loop_slots,
+};
+
+AF_API int
+af_loop_setup(PyObject *module, AfState *st)
+{
+    st->LoopType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &loop_spec, NULL);
+    return st->LoopType == NULL ? -1 : PyModule_AddType(module, st->LoopType);
+}
+
+#undef LOOP_POLL_NS
+#undef LOOP_POLL_STEP
+#undef LOOP_POLL_MOST
+#undef LOOP_RELEASE_NS
+#undef LOOP_SIGNAL_STEP
+#undef LOOP_KW
+#undef LOOP_F
+#undef LOOP_AT

@@ -1,0 +1,93 @@
+/* The loop: the ready ring, the timers, the poller, and the tasks that live on it. */
+#ifndef AF_CORE_LOOP_H
+#define AF_CORE_LOOP_H
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/ring.h"
+#include "rt/state.h"
+#include "sys/clock.h"
+#include "sys/poll.h"
+
+/* What a ready entry is: the low bits of the pointer say it.  Every entry owns a reference. */
+enum {
+    AF_ENTRY_HANDLE = 0,        /* AfHandle: run its callback */
+    AF_ENTRY_TASK = 1,          /* AfTask: step it */
+    AF_ENTRY_FOREIGN = 2,       /* asyncio.Handle or alike: call its _run() */
+    AF_ENTRY_THREADSAFE = 3,    /* the handle of call_soon_threadsafe() */
+    AF_ENTRY_BITS = 3
+};
+
+struct AfFdWatch;
+
+typedef struct AfLoop {
+    PyObject_HEAD
+    AfState *st;
+
+    /* loop thread */
+    af_ring ready;
+    af_heap timers;
+    af_link tasks;              /* AfTask.link: every task of this loop that is not done */
+    PyObject *told_current;     /* borrowed: the task that asyncio has been told is current, or NULL */
+    int64_t polled_at;          /* clock at the last poll */
+    int64_t released_at;        /* clock when the interpreter's lock was last given up by a poll */
+    unsigned since_poll;        /* callbacks run since the last poll */
+    unsigned poll_check;        /* ... and how many there must be before the clock is looked at */
+    unsigned signal_check;      /* callbacks until signals are looked at */
+    char fast_soon;             /* call_soon is ours and not overridden: rooms may push on the ring directly */
+    char custom_time;           /* time() is not ours: ask it */
+    char debug, closed, stopping, await_values;
+
+    /* interpreter lock: written by the loop's thread, read by call_soon_threadsafe */
+    char asleep;                /* in, or on the way into, a poll that waits */
+    char woken;                 /* and somebody has written to its eventfd */
+
+    unsigned long thread;       /* of the thread that runs the loop; 0: not running */
+    af_poll poll;
+    struct AfFdWatch **watches; /* by fd */
+    int nwatches;
+
+    PyObject *task_factory;     /* NULL: our Task */
+    PyObject *current_handle;   /* debug mode: what runs now */
+    double slow_callback_duration;      /* seconds */
+    af_link link;               /* in AfState.loops */
+} AfLoop;
+
+AF_API int af_loop_setup(PyObject *module, AfState *st);
+
+/* Kinds of af_timer: whose reference the armed timer is. */
+enum { AF_TIMER_HANDLE, AF_TIMER_SLEEP };
+
+/* An AfLoop whose ring may be used directly, or NULL: some other loop, or one whose call_soon was replaced. */
+static inline AfLoop *
+af_loop_fast(AfState *st, PyObject *loop)
+{
+    if (af_likely(Py_TYPE(loop) == st->PyLoopType) || PyObject_TypeCheck(loop, st->LoopType)) {
+        AfLoop *l = (AfLoop *)loop;
+        return l->fast_soon ? l : NULL;
+    }
+    return NULL;
+}
+
+/* Errors that asyncio's call_soon gives: closed, or (debug) called from another thread.  0 or -1. */
+AF_API int af_loop_check_schedule(AfLoop *loop, const char *method);
+AF_API int af_loop_push_steal(AfLoop *loop, void *obj, int kind);      /* 0, or -1 with MemoryError; takes the ref */
+
+/* loop.call_soon(func, arg, context=ctx) on any loop; arg and ctx may be NULL. */
+AF_API int af_call_soon(AfState *st, PyObject *loop, PyObject *func, PyObject *arg, PyObject *ctx);
+
+AF_API int af_loop_call_exception_handler(AfState *st, PyObject *loop, PyObject *context);
+
+/* Tell asyncio which task runs (NULL: none).  Returns the previous one (a new reference or NULL) through prev. */
+AF_API int af_current_swap(AfState *st, PyObject *loop, PyObject *task, PyObject **prev);
+
+/* The same for the loop that runs in this thread, which remembers what it told. 0 or -1. */
+AF_API int af_loop_tell_current(AfLoop *loop, PyObject *task);
+
+/* Arm or disarm a timer; when is in nanoseconds of the monotonic clock. */
+AF_API int af_loop_arm(AfLoop *loop, af_timer *timer, int64_t when);
+
+/* Seconds to nanoseconds, never rounding down; NaN counts as long past, as it does in asyncio's heap. */
+AF_API int64_t af_deadline_ns(double when);
+
+#endif

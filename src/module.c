@@ -1,0 +1,318 @@
+/* asyncfast._core: making the module, its state's life.  No logic. */
+#include "core/awaitval.h"
+#include "core/future.h"
+#include "core/handle.h"
+#include "core/loop.h"
+#include "core/sleep.h"
+#include "core/task.h"
+#include "rt/moduledef.h"
+
+/* What is taken from asyncio: name in the state, module, attribute. */
+static const struct {
+    size_t offset;
+    const char *module, *attr;
+} module_imports[] = {
+    {offsetof(AfState, asyncio_Handle), "asyncio.events", "Handle"},
+    {offsetof(AfState, asyncio_TimerHandle), "asyncio.events", "TimerHandle"},
+    {offsetof(AfState, asyncio_Future), "asyncio.futures", "Future"},
+    {offsetof(AfState, asyncio_Task), "asyncio.tasks", "Task"},
+    {offsetof(AfState, CancelledError), "asyncio.exceptions", "CancelledError"},
+    {offsetof(AfState, InvalidStateError), "asyncio.exceptions", "InvalidStateError"},
+    {offsetof(AfState, get_event_loop), "asyncio.events", "get_event_loop"},
+    {offsetof(AfState, iscoroutine), "asyncio.coroutines", "iscoroutine"},
+    {offsetof(AfState, extract_stack), "traceback", "extract_stack"},
+    {offsetof(AfState, future_repr_info), "asyncio.base_futures", "_future_repr_info"},
+    {offsetof(AfState, task_repr_info), "asyncio.base_tasks", "_task_repr_info"},
+    {offsetof(AfState, task_get_stack), "asyncio.base_tasks", "_task_get_stack"},
+    {offsetof(AfState, task_print_stack), "asyncio.base_tasks", "_task_print_stack"},
+    {offsetof(AfState, asyncio_sleep), "asyncio.tasks", "sleep"},
+    {offsetof(AfState, register_task), "asyncio.tasks", "_register_task"},
+#if AF_HAVE_EAGER_TASKS
+    {offsetof(AfState, register_eager_task), "asyncio.tasks", "_register_eager_task"},
+    {offsetof(AfState, unregister_eager_task), "asyncio.tasks", "_unregister_eager_task"},
+    {offsetof(AfState, eager_task_factory), "asyncio.tasks", "eager_task_factory"},
+#endif
+#if AF_HAVE_SWAP_CURRENT_TASK
+    {offsetof(AfState, swap_current_task), "asyncio.tasks", "_swap_current_task"},
+#else
+    {offsetof(AfState, current_tasks), "asyncio.tasks", "_current_tasks"},
+#endif
+#if AF_HAVE_CALL_GRAPH
+    {offsetof(AfState, add_to_awaited_by), "asyncio.futures", "future_add_to_awaited_by"},
+    {offsetof(AfState, discard_from_awaited_by), "asyncio.futures", "future_discard_from_awaited_by"},
+#endif
+};
+
+static const struct {
+    size_t offset;
+    const char *text;
+} module_names[] = {
+    {offsetof(AfState, str_add_done_callback), "add_done_callback"},
+    {offsetof(AfState, str_asyncio_future_blocking), "_asyncio_future_blocking"},
+    {offsetof(AfState, str_call_exception_handler), "call_exception_handler"},
+    {offsetof(AfState, str_call_soon), "call_soon"},
+    {offsetof(AfState, str_cancel), "cancel"},
+    {offsetof(AfState, str_context), "context"},
+    {offsetof(AfState, str_eager_start), "eager_start"},
+    {offsetof(AfState, str_get_debug), "get_debug"},
+    {offsetof(AfState, str_get_loop), "get_loop"},
+    {offsetof(AfState, str_is_running), "is_running"},
+    {offsetof(AfState, str_msg), "msg"},
+    {offsetof(AfState, str_name), "name"},
+    {offsetof(AfState, str_private_loop), "_loop"},
+    {offsetof(AfState, str_result), "result"},
+    {offsetof(AfState, str_run), "run"},
+    {offsetof(AfState, str_send), "send"},
+    {offsetof(AfState, str_throw), "throw"},
+};
+
+#define MODULE_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define MODULE_SLOT(st, offset) ((PyObject **)((char *)(st) + (offset)))
+
+/* Types and single objects that are not in the tables; all PyObject pointers. */
+static const size_t module_others[] = {
+    offsetof(AfState, LoopType), offsetof(AfState, PyLoopType), offsetof(AfState, HandleType),
+    offsetof(AfState, TimerHandleType), offsetof(AfState, ThreadsafeHandleType), offsetof(AfState, FutureType),
+    offsetof(AfState, FutureIterType), offsetof(AfState, TaskType), offsetof(AfState, SleepType),
+    offsetof(AfState, AwaitValType), offsetof(AfState, hooks), offsetof(AfState, kw_context),
+    offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types),
+};
+
+/* ---- functions -------------------------------------------------------------------------------------------------- */
+
+/* asyncfast/_loop.py calls it once: the helpers in Python, the Loop class, whether create_task() takes eager_start. */
+static PyObject *
+module_register(PyObject *module, PyObject *args)
+{
+    AfState *st = af_state_of_module(module);
+    PyObject *hooks, *loop_class;
+    int eager;
+    if (!PyArg_ParseTuple(args, "OO!p:_register", &hooks, &PyType_Type, &loop_class, &eager)) {
+        return NULL;
+    }
+    Py_XSETREF(st->hooks, Py_NewRef(hooks));
+    Py_INCREF(loop_class);
+    Py_XSETREF(st->PyLoopType, (PyTypeObject *)loop_class);
+    st->create_task_takes_eager = eager;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+module_live_tasks(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    AfState *st = af_state_of_module(module);
+    PyObject *list = PyList_New(0);
+    for (af_link *l = st->loops.next; list != NULL && l != &st->loops; l = l->next) {
+        AfLoop *loop = af_container_of(l, AfLoop, link);
+        for (af_link *k = loop->tasks.next; k != &loop->tasks; k = k->next) {
+            PyObject *task = (PyObject *)af_container_of(k, AfTask, link);
+            if (PyList_Append(list, task) < 0) {
+                Py_DECREF(list);
+                return NULL;
+            }
+        }
+    }
+    return list;
+}
+
+static PyObject *
+module_live_loops(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    AfState *st = af_state_of_module(module);
+    PyObject *list = PyList_New(0);
+    for (af_link *l = st->loops.next; list != NULL && l != &st->loops; l = l->next) {
+        if (PyList_Append(list, (PyObject *)af_container_of(l, AfLoop, link)) < 0) {
+            Py_DECREF(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static PyObject *
+module_install_await_values(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return af_awaitval_install() < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+#if AF_HAVE_CALL_GRAPH
+static PyObject *
+module_note_awaited_by(PyObject *module, PyObject *const *args, Py_ssize_t nargs, int add)
+{
+    AfState *st = af_state_of_module(module);
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError, "expected 2 arguments, got %zd", nargs);
+        return NULL;
+    }
+    int ours = af_future_note_awaited_by(st, args[0], args[1], add);
+    if (ours != 0) {
+        return ours < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    return PyObject_Vectorcall(add ? st->add_to_awaited_by : st->discard_from_awaited_by, args, (size_t)nargs, NULL);
+}
+
+static PyObject *
+module_add_to_awaited_by(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    return module_note_awaited_by(module, args, nargs, 1);
+}
+
+static PyObject *
+module_discard_from_awaited_by(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    return module_note_awaited_by(module, args, nargs, 0);
+}
+#endif
+
+static PyMethodDef module_methods[] = {
+    {"sleep", (PyCFunction)(void (*)(void))af_sleep_call, METH_FASTCALL | METH_KEYWORDS,
+     "sleep($module, /, delay, result=None)\n--\n\n"
+     "Awaitable that gives result after delay seconds, never earlier.\n\n"
+     "asyncio.sleep() without a coroutine, a Future or a Handle.  Zero or less: let the others run once.\n"
+     "Raises TypeError if delay is no number, and ValueError where asyncio does if it is NaN."},
+    {"_register", module_register, METH_VARARGS, "_register($module, hooks, loop_class, eager, /)\n--\n\nSet up."},
+    {"_live_tasks", module_live_tasks, METH_NOARGS,
+     "_live_tasks($module, /)\n--\n\nThe tasks of every loop that are not done."},
+    {"_live_loops", module_live_loops, METH_NOARGS, "_live_loops($module, /)\n--\n\nEvery loop of this interpreter."},
+    {"_install_await_values", module_install_await_values, METH_NOARGS,
+     "_install_await_values($module, /)\n--\n\nMake awaiting plain values possible, for loops that allow it."},
+#if AF_HAVE_CALL_GRAPH
+    {"future_add_to_awaited_by", (PyCFunction)(void (*)(void))module_add_to_awaited_by, METH_FASTCALL,
+     "future_add_to_awaited_by($module, fut, waiter, /)\n--\n\nasyncio's function of this name, for our futures too."},
+    {"future_discard_from_awaited_by", (PyCFunction)(void (*)(void))module_discard_from_awaited_by, METH_FASTCALL,
+     "future_discard_from_awaited_by($module, fut, waiter, /)\n--\n\n"
+     "asyncio's function of this name, for our futures too."},
+#endif
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+static int
+module_import(AfState *st)
+{
+    for (size_t i = 0; i < MODULE_COUNT(module_imports); i++) {
+        PyObject *module = PyImport_ImportModule(module_imports[i].module);
+        PyObject *value = module == NULL ? NULL : PyObject_GetAttrString(module, module_imports[i].attr);
+        Py_XDECREF(module);
+        if (value == NULL) {
+            return -1;
+        }
+        *MODULE_SLOT(st, module_imports[i].offset) = value;
+    }
+    for (size_t i = 0; i < MODULE_COUNT(module_names); i++) {
+        PyObject *text = PyUnicode_InternFromString(module_names[i].text);
+        if (text == NULL) {
+            return -1;
+        }
+        *MODULE_SLOT(st, module_names[i].offset) = text;
+    }
+#if AF_HAVE_SWAP_CURRENT_TASK
+    PyObject *swap = st->swap_current_task;
+    if (PyCFunction_CheckExact(swap) && PyCFunction_GET_FLAGS(swap) == (METH_FASTCALL | METH_KEYWORDS)) {
+        st->swap_current_fast = (PyObject *(*)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *))(void (*)(void))
+            PyCFunction_GET_FUNCTION(swap);
+    }
+#endif
+    return 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    AfState *st = af_state_of_module(module);
+    af_list_init(&st->loops);
+    if (module_import(st) < 0) {
+        return -1;
+    }
+    st->kw_context = PyTuple_Pack(1, st->str_context);
+    st->kw_msg = PyTuple_Pack(1, st->str_msg);
+    st->coroutine_types = PySet_New(NULL);
+    if (st->kw_context == NULL || st->kw_msg == NULL || st->coroutine_types == NULL) {
+        return -1;
+    }
+    if (af_handle_setup(module, st) < 0 || af_future_setup(module, st) < 0 || af_task_setup(module, st) < 0 ||
+        af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 || af_awaitval_setup(module, st) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    AfState *st = af_state_of_module(module);
+    for (size_t i = 0; i < MODULE_COUNT(module_imports); i++) {
+        Py_VISIT(*MODULE_SLOT(st, module_imports[i].offset));
+    }
+    for (size_t i = 0; i < MODULE_COUNT(module_others); i++) {
+        Py_VISIT(*MODULE_SLOT(st, module_others[i]));
+    }
+    return 0;
+}
+
+static void
+module_free_recycled(af_freelist *list)
+{
+    void *item;
+    while ((item = af_freelist_pop(list)) != NULL) {
+        PyObject_GC_Del(item);
+    }
+}
+
+static int
+module_clear(PyObject *module)
+{
+    AfState *st = af_state_of_module(module);
+    for (size_t i = 0; i < MODULE_COUNT(module_imports); i++) {
+        Py_CLEAR(*MODULE_SLOT(st, module_imports[i].offset));
+    }
+    for (size_t i = 0; i < MODULE_COUNT(module_names); i++) {
+        Py_CLEAR(*MODULE_SLOT(st, module_names[i].offset));
+    }
+    for (size_t i = 0; i < MODULE_COUNT(module_others); i++) {
+        Py_CLEAR(*MODULE_SLOT(st, module_others[i]));
+    }
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    AfState *st = af_state_of_module((PyObject *)module);
+    if (st == NULL) {
+        return;
+    }
+    module_clear((PyObject *)module);
+    af_freelist *lists[] = {&st->futures, &st->tasks, &st->iters, &st->handles, &st->threadsafes, &st->timers,
+                            &st->sleeps};
+    for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
+        module_free_recycled(lists[i]);
+    }
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, (void *)module_exec},
+#if AF_HAVE_SLOT_INTERPRETERS
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+PyModuleDef af_module_def = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "asyncfast._core",
+    .m_doc = "The event loop in C.  Import asyncfast instead.",
+    .m_size = sizeof(AfState),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&af_module_def);
+}

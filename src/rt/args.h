@@ -1,0 +1,41 @@
+/* Arguments of vectorcall methods without building tuples or dicts. */
+#ifndef AF_RT_ARGS_H
+#define AF_RT_ARGS_H
+
+#include "rt/state.h"
+
+/* The only keyword most methods take.  *value is borrowed, NULL if not given. 0, or -1 with TypeError. */
+static inline int
+af_args_only_kw(const char *func, PyObject *name, PyObject *const *kwvalues, PyObject *kwnames, PyObject **value)
+{
+    *value = NULL;
+    Py_ssize_t n = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *key = PyTuple_GET_ITEM(kwnames, i);
+        if (key != name && PyUnicode_Compare(key, name) != 0) {
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", func, key);
+            return -1;
+        }
+        *value = kwvalues[i];
+    }
+    return 0;
+}
+
+/* cancel(msg=None), of futures and tasks: msg is borrowed, NULL if not given. */
+static inline int
+af_args_cancel_msg(AfState *st, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **msg)
+{
+    if (af_args_only_kw("cancel", st->str_msg, args + nargs, kwnames, msg) < 0) {
+        return -1;
+    }
+    if (nargs > 1 || (nargs == 1 && *msg != NULL)) {
+        PyErr_Format(PyExc_TypeError, "cancel() takes at most 1 argument (%zd given)", nargs + (*msg != NULL));
+        return -1;
+    }
+    if (nargs == 1) {
+        *msg = args[0];
+    }
+    return 0;
+}
+
+#endif

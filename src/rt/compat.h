@@ -1,0 +1,91 @@
+/* Every difference between CPython versions, and nothing else: the only file that tests PY_VERSION_HEX.  Other rooms
+   use the newest spelling and the features named here. */
+#ifndef AF_RT_COMPAT_H
+#define AF_RT_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>       /* PyMemberDef's T_ and READONLY names, as all five versions spell them */
+
+/* 3.12: eager tasks (Task(eager_start=)), Task.get_context(), Handle.get_context(); StopIteration set on a future
+   becomes a RuntimeError instead of being refused */
+#if PY_VERSION_HEX >= 0x030C0000
+#  define AF_HAVE_EAGER_TASKS 1
+#  define AF_HAVE_GET_CONTEXT 1
+#  define AF_HAVE_SLOT_INTERPRETERS 1
+#else
+#  define AF_HAVE_EAGER_TASKS 0
+#  define AF_HAVE_GET_CONTEXT 0
+#  define AF_HAVE_SLOT_INTERPRETERS 0
+#endif
+
+/* 3.14: the current task lives in the thread state, reached through _asyncio._swap_current_task(); before that in the
+   dict _asyncio._current_tasks, keyed by loop.  The same version brought the call graph. */
+#if PY_VERSION_HEX >= 0x030E0000
+#  define AF_HAVE_SWAP_CURRENT_TASK 1
+#  define AF_HAVE_CALL_GRAPH 1
+#  define AF_HAVE_THREADSAFE_HANDLE 1
+#  define AF_AWAIT_ERROR_FORMAT "'%.100s' object can't be awaited"
+#else
+#  define AF_HAVE_SWAP_CURRENT_TASK 0
+#  define AF_HAVE_CALL_GRAPH 0
+#  define AF_HAVE_THREADSAFE_HANDLE 0
+#  define AF_AWAIT_ERROR_FORMAT "object %.100s can't be used in 'await' expression"
+#endif
+
+/* 3.13: uncancel() down to zero also forgets a cancellation that was not delivered yet; sleep(nan) is a ValueError */
+#if PY_VERSION_HEX >= 0x030D0000
+#  define AF_UNCANCEL_FORGETS 1
+#  define AF_SLEEP_REFUSES_NAN 1
+#else
+#  define AF_UNCANCEL_FORGETS 0
+#  define AF_SLEEP_REFUSES_NAN 0
+#endif
+
+#if PY_VERSION_HEX < 0x030C0000
+static inline PyObject *
+PyErr_GetRaisedException(void)
+{
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb != NULL) {
+        PyException_SetTraceback(value, tb);
+        Py_DECREF(tb);
+    }
+    Py_DECREF(type);
+    return value;
+}
+
+static inline void
+PyErr_SetRaisedException(PyObject *exc)
+{
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
+}
+#endif
+
+/* Public as Py_IsFinalizing() since 3.13. */
+#if PY_VERSION_HEX >= 0x030D0000
+#  define AF_IS_FINALIZING() Py_IsFinalizing()
+#else
+#  define AF_IS_FINALIZING() _Py_IsFinalizing()
+#endif
+
+/* An attribute that may be missing: 1, 0 (and *value NULL), -1.  PyObject_GetOptionalAttr() since 3.13. */
+static inline int
+af_lookup_attr(PyObject *obj, PyObject *name, PyObject **value)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyObject_GetOptionalAttr(obj, name, value);
+#else
+    return _PyObject_LookupAttr(obj, name, value);
+#endif
+}
+
+/* A recycled object starts life again: type, one reference, debug builds' accounts. */
+#define AF_REVIVE(obj, type) ((void)PyObject_Init((PyObject *)(obj), (type)))
+
+#endif

@@ -1,0 +1,115 @@
+/* The state of the module, one per interpreter: heap types, what is imported from asyncio, free lists, live loops. */
+#ifndef AF_RT_STATE_H
+#define AF_RT_STATE_H
+
+#include "base/af.h"
+#include "base/list.h"
+#include "rt/compat.h"
+
+/* Recycled memory of one exact type.  Held by the interpreter's lock: no other protection. */
+#define AF_FREELIST_MAX 256
+
+typedef struct {
+    int n;
+    void *items[AF_FREELIST_MAX];
+} af_freelist;
+
+static inline void *
+af_freelist_pop(af_freelist *list)
+{
+    return list->n > 0 ? list->items[--list->n] : NULL;
+}
+
+static inline int
+af_freelist_push(af_freelist *list, void *item)
+{
+    if (list->n == AF_FREELIST_MAX) {
+        return 0;
+    }
+    list->items[list->n++] = item;
+    return 1;
+}
+
+typedef struct AfState {
+    /* types */
+    PyTypeObject *LoopType;
+    PyTypeObject *PyLoopType;           /* asyncfast.Loop, the usual subclass: compared first */
+    PyTypeObject *HandleType;
+    PyTypeObject *TimerHandleType;
+    PyTypeObject *ThreadsafeHandleType;
+    PyTypeObject *FutureType;
+    PyTypeObject *FutureIterType;
+    PyTypeObject *TaskType;
+    PyTypeObject *SleepType;
+    PyTypeObject *AwaitValType;
+
+    /* asyncio's own classes, which ours pass for (isinstance) */
+    PyObject *asyncio_Handle;
+    PyObject *asyncio_TimerHandle;
+    PyObject *asyncio_Future;
+    PyObject *asyncio_Task;
+
+    /* functions and exceptions of asyncio and friends */
+    PyObject *CancelledError;
+    PyObject *InvalidStateError;
+    PyObject *get_event_loop;
+    PyObject *iscoroutine;
+    PyObject *extract_stack;
+    PyObject *future_repr_info;
+    PyObject *task_repr_info;
+    PyObject *task_get_stack;
+    PyObject *task_print_stack;
+    PyObject *register_task;
+    PyObject *unregister_task;
+    PyObject *register_eager_task;      /* 3.12+ */
+    PyObject *unregister_eager_task;
+    PyObject *eager_task_factory;
+    PyObject *swap_current_task;        /* 3.14+ */
+    /* ... and the C function behind it, where it is one: called without the detour through vectorcall */
+    PyObject *(*swap_current_fast)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
+    PyObject *current_tasks;            /* before 3.14 */
+    PyObject *asyncio_sleep;
+    PyObject *add_to_awaited_by;        /* 3.14+: asyncio's, for its own futures */
+    PyObject *discard_from_awaited_by;
+
+    /* helpers in Python: asyncfast._loop registers them */
+    PyObject *hooks;
+
+    /* interned names */
+    PyObject *str_add_done_callback;
+    PyObject *str_asyncio_future_blocking;
+    PyObject *str_call_exception_handler;
+    PyObject *str_call_soon;
+    PyObject *str_cancel;
+    PyObject *str_context;
+    PyObject *str_get_debug;
+    PyObject *str_get_loop;
+    PyObject *str_is_running;
+    PyObject *str_eager_start;
+    PyObject *str_msg;
+    PyObject *str_name;
+    PyObject *str_private_loop;
+    PyObject *str_result;
+    PyObject *str_run;
+    PyObject *str_send;
+    PyObject *str_throw;
+    PyObject *kw_context;               /* ("context",) */
+    PyObject *kw_msg;                   /* ("msg",) */
+
+    /* types seen to be coroutines by asyncio.iscoroutine() */
+    PyObject *coroutine_types;
+
+    /* plain data */
+    int create_task_takes_eager;        /* BaseEventLoop.create_task() of this Python passes eager_start on */
+    uint64_t task_counter;
+    af_link loops;                      /* every AfLoop alive, by AfLoop.link */
+    struct AfTask *stepping;            /* borrowed: the task one of our loops is stepping now */
+    af_freelist futures, tasks, iters, handles, threadsafes, timers, sleeps;
+} AfState;
+
+AF_API AfState *af_state_of_module(PyObject *module);
+
+/* The state from any instance of our types or of a Python subclass of them. */
+AF_API AfState *af_state_of_type(PyTypeObject *type);
+
+#endif

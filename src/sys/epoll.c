@@ -1,0 +1,194 @@
+/* The epoll backend (Linux).  Level-triggered, as asyncio's own selector loop is, so that a reader that leaves bytes
+   behind is called again. */
+#include "sys/poll.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SYS_epoll_pwait2
+#  define SYS_epoll_pwait2 441      /* the same number on every architecture; Linux 5.11 */
+#endif
+
+static int
+epoll_add_internal(af_poll *p, int fd, void *tag)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = tag};
+    return epoll_ctl(p->fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+/* epoll_pwait2 gives waits in nanoseconds; a seccomp filter or an old kernel refuses it, and a timerfd in the set does
+   the same for two more system calls a wait. */
+static int
+epoll_probe(af_poll *p)
+{
+    struct timespec zero = {0, 0};
+    struct epoll_event ev;
+    if (syscall(SYS_epoll_pwait2, p->fd, &ev, 1, &zero, NULL, (size_t)0) >= 0) {
+        p->has_pwait2 = 1;
+        return 0;
+    }
+    p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (p->timer_fd < 0) {
+        return -errno;
+    }
+    return epoll_add_internal(p, p->timer_fd, &p->timer_fd);
+}
+
+AF_API int
+af_poll_open(af_poll *p)
+{
+    int rc;
+    p->wake_fd = p->timer_fd = -1;
+    p->has_pwait2 = 0;
+    p->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (p->fd < 0) {
+        return -errno;
+    }
+    p->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (p->wake_fd < 0) {
+        rc = -errno;
+        goto fail;
+    }
+    rc = epoll_add_internal(p, p->wake_fd, &p->wake_fd);
+    if (rc < 0) {
+        goto fail;
+    }
+    rc = epoll_probe(p);
+    if (rc < 0) {
+        goto fail;
+    }
+    return 0;
+fail:
+    af_poll_close(p);
+    return rc;
+}
+
+AF_API void
+af_poll_close(af_poll *p)
+{
+    int *fds[] = {&p->timer_fd, &p->wake_fd, &p->fd};
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+        if (*fds[i] >= 0) {
+            close(*fds[i]);
+            *fds[i] = -1;
+        }
+    }
+}
+
+AF_API int
+af_poll_update(af_poll *p, af_watcher *w)
+{
+    if (w->want == w->have) {
+        return 0;
+    }
+    if (w->want == 0) {
+        af_poll_forget(p, w);
+        return 0;
+    }
+    struct epoll_event ev = {.data.ptr = w};
+    ev.events = (w->want & AF_READ ? EPOLLIN : 0u) | (w->want & AF_WRITE ? EPOLLOUT : 0u);
+    int op = w->have ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(p->fd, op, w->fd, &ev) < 0) {
+        /* The fd was closed behind our back, which took it out of the set, and its number given out again; or it was
+           registered by someone who then lost it.  Either way the kernel is told once more. */
+        if (errno == ENOENT && op == EPOLL_CTL_MOD) {
+            op = EPOLL_CTL_ADD;
+        }
+        else if (errno == EEXIST && op == EPOLL_CTL_ADD) {
+            op = EPOLL_CTL_MOD;
+        }
+        else {
+            return -errno;
+        }
+        if (epoll_ctl(p->fd, op, w->fd, &ev) < 0) {
+            return -errno;
+        }
+    }
+    w->have = w->want;
+    return 0;
+}
+
+AF_API void
+af_poll_forget(af_poll *p, af_watcher *w)
+{
+    if (w->have && p->fd >= 0) {
+        struct epoll_event ev = {0};
+        /* an fd that is closed already has left the set by itself: nothing to report */
+        (void)epoll_ctl(p->fd, EPOLL_CTL_DEL, w->fd, &ev);
+    }
+    w->want = w->have = 0;
+}
+
+static int
+epoll_sleep(af_poll *p, struct epoll_event *ev, int64_t timeout_ns)
+{
+    if (timeout_ns <= 0) {
+        return epoll_wait(p->fd, ev, AF_POLL_BATCH, timeout_ns < 0 ? -1 : 0);
+    }
+    struct timespec ts = {.tv_sec = timeout_ns / AF_NS_PER_SEC, .tv_nsec = timeout_ns % AF_NS_PER_SEC};
+    if (p->has_pwait2) {
+        return (int)syscall(SYS_epoll_pwait2, p->fd, ev, AF_POLL_BATCH, &ts, NULL, (size_t)0);
+    }
+    struct itimerspec timer = {.it_value = ts};
+    if (timerfd_settime(p->timer_fd, 0, &timer, NULL) < 0) {
+        return -1;
+    }
+    return epoll_wait(p->fd, ev, AF_POLL_BATCH, -1);
+}
+
+AF_API int
+af_poll_wait(af_poll *p, af_event *events, int64_t timeout_ns)
+{
+    struct epoll_event ev[AF_POLL_BATCH];
+    int n = epoll_sleep(p, ev, timeout_ns);
+    if (n < 0) {
+        return -errno;
+    }
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        void *tag = ev[i].data.ptr;
+        if (tag == &p->wake_fd || tag == &p->timer_fd) {
+            uint64_t ignored;
+            /* nonblocking; EAGAIN means that someone was faster */
+            if (read(*(int *)tag, &ignored, sizeof(ignored)) < 0) {
+                continue;
+            }
+            continue;
+        }
+        unsigned bits = ev[i].events, got = 0;
+        got |= bits & ~(unsigned)EPOLLOUT ? AF_READ : 0;
+        got |= bits & ~(unsigned)EPOLLIN ? AF_WRITE : 0;
+        events[count++] = (af_event){tag, got};
+    }
+    return count;
+}
+
+AF_API void
+af_poll_wake(af_poll *p)
+{
+    uint64_t one = 1;
+    int saved = errno;
+    /* can only fail with EAGAIN, when 2^64 - 2 wake-ups are pending: awake enough */
+    if (p->wake_fd >= 0 && write(p->wake_fd, &one, sizeof(one)) < 0) {
+        errno = saved;
+    }
+    errno = saved;
+}
+
+AF_API const char *
+af_poll_name(void)
+{
+    return "epoll";
+}
+
+AF_API const char *
+af_poll_timer_name(const af_poll *p)
+{
+    return p->has_pwait2 ? "epoll_pwait2" : "timerfd";
+}
