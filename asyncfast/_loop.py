@@ -12,10 +12,10 @@ import signal
 import sys
 import threading
 import weakref
-from asyncio import base_events, events, format_helpers, futures, tasks
+from asyncio import base_events, events, format_helpers, tasks
 from asyncio.log import logger
 
-from . import _compat, _core
+from . import _core, _introspect
 
 __all__ = ("Loop", "new_event_loop", "run")
 
@@ -64,13 +64,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
     """
 
     def __init__(self, *, await_values=None):
-        base_events.BaseEventLoop.__init__(self)
-        # what the selector loop's own __init__ would set up, less its selector
-        self._selector = _Watched(self)
-        self._transports = weakref.WeakValueDictionary()
-        self._signal_handlers = {}
-        self._unix_server_sockets = {}
-        self._ssock = self._csock = None
+        super().__init__(_Watched(self))
         self._wakeup_fd_before = None
         if await_values is None:
             await_values = os.environ.get("ASYNCFAST_AWAIT_VALUES", "") not in ("", "0")
@@ -100,14 +94,6 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*hooks)
 
-    def _make_self_pipe(self):
-        if self._ssock is None:
-            super()._make_self_pipe()
-
-    def _close_self_pipe(self):
-        if self._ssock is not None:
-            super()._close_self_pipe()
-
     def _watch_signals(self):
         """Have the C signal handler write to our socket, so that a signal ends a poll that is about to start.
 
@@ -115,7 +101,6 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        self._make_self_pipe()
         try:
             before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         except ValueError:          # a subinterpreter
@@ -130,12 +115,6 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         # with handlers added, signals are noted between runs as well, as on asyncio
         if before is not None and not self._signal_handlers:
             signal.set_wakeup_fd(before)
-
-    def add_signal_handler(self, sig, callback, *args):
-        self._make_self_pipe()
-        return super().add_signal_handler(sig, callback, *args)
-
-    add_signal_handler.__doc__ = asyncio.SelectorEventLoop.add_signal_handler.__doc__
 
     def close(self):
         """Close the loop: queues are cleared, timers disarmed, the executor shut down without waiting.
@@ -207,31 +186,7 @@ def slow_callback(what, seconds):
     logger.warning("Executing %s took %.3f seconds", text, seconds)
 
 
-# -- where asyncio keeps what it knows of tasks
-
-class _TaskSet(weakref.WeakSet):
-    """asyncio's WeakSet of tasks, which also shows the tasks of our loops: they keep lists of their own in C, cheaper
-    than a WeakSet entry each, and asyncio.all_tasks() finds them by iterating here."""
-
-    def __iter__(self):
-        yield from super().__iter__()
-        yield from _core._live_tasks()
-
-    def __len__(self):
-        return super().__len__() + len(_core._live_tasks())
-
-    def __contains__(self, task):
-        return super().__contains__(task) or task in _core._live_tasks()
-
-
-def _show_tasks():
-    import _asyncio
-    for module in (_asyncio, tasks):
-        for name in ("_scheduled_tasks", "_all_tasks"):
-            known = getattr(module, name, None)
-            if type(known) is weakref.WeakSet:
-                known.__class__ = _TaskSet
-
+# -- what asyncio makes for a loop without asking it
 
 class _GatheringFuture(_core.Future):
     """asyncio.tasks._GatheringFuture on our Future: what gather() returns on our loops."""
@@ -265,15 +220,11 @@ def _after_fork_in_child():
     for loop in _core._live_loops():
         if not loop.is_closed():
             loop._after_fork()
-            if loop._ssock is not None:
-                loop._close_self_pipe()
-                loop._make_self_pipe()
+            loop._close_self_pipe()
+            loop._make_self_pipe()
 
 
 _core._register(sys.modules[__name__], Loop, _CREATE_TASK_TAKES_KWARGS)
-_show_tasks()
 tasks._GatheringFuture = _gathering_future
-if _compat.HAVE_CALL_GRAPH:
-    futures.future_add_to_awaited_by = _core.future_add_to_awaited_by
-    futures.future_discard_from_awaited_by = _core.future_discard_from_awaited_by
+_introspect.install()
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -37,6 +37,9 @@ static const struct {
 #else
     {offsetof(AfState, current_tasks), "asyncio.tasks", "_current_tasks"},
 #endif
+#if AF_HAVE_THREADSAFE_HANDLE
+    {offsetof(AfState, asyncio_ThreadSafeHandle), "asyncio.events", "_ThreadSafeHandle"},
+#endif
 #if AF_HAVE_CALL_GRAPH
     {offsetof(AfState, add_to_awaited_by), "asyncio.futures", "future_add_to_awaited_by"},
     {offsetof(AfState, discard_from_awaited_by), "asyncio.futures", "future_discard_from_awaited_by"},

@@ -403,11 +403,21 @@ future_add_done_callback(AfFuture *f, PyObject *const *args, Py_ssize_t nargs, P
 
 /* ---- methods ---------------------------------------------------------------------------------------------------- */
 
+/* As af_future_alive(), with the error that result() and exception() give for it. */
+static int
+future_has_outcome(AfFuture *f)
+{
+    if (f->loop == NULL) {
+        PyErr_SetString(af_state_of_type(Py_TYPE(f))->InvalidStateError, "Future object is not initialized.");
+    }
+    return f->loop != NULL;
+}
+
 static PyObject *
 future_result(AfFuture *f, PyObject *Py_UNUSED(ignored))
 {
     PyObject *out;
-    if (!af_future_alive(f)) {
+    if (!future_has_outcome(f)) {
         return NULL;
     }
     int rc = af_future_outcome(f, &out);
@@ -422,7 +432,7 @@ future_result(AfFuture *f, PyObject *Py_UNUSED(ignored))
 static PyObject *
 future_exception(AfFuture *f, PyObject *Py_UNUSED(ignored))
 {
-    if (!af_future_alive(f)) {
+    if (!future_has_outcome(f)) {
         return NULL;
     }
     if (f->state == AF_CANCELLED) {

@@ -287,7 +287,9 @@ static PyObject *
 handle_get_class(PyObject *self, void *Py_UNUSED(closure))
 {
     AfState *st = af_state_of_type(Py_TYPE(self));
-    return Py_NewRef(Py_TYPE(self) == st->TimerHandleType ? st->asyncio_TimerHandle : st->asyncio_Handle);
+    return Py_NewRef(Py_TYPE(self) == st->TimerHandleType        ? st->asyncio_TimerHandle
+                     : Py_TYPE(self) == st->ThreadsafeHandleType ? st->asyncio_ThreadSafeHandle
+                                                                 : st->asyncio_Handle);
 }
 
 static PyObject *

@@ -5,8 +5,9 @@
    it, and asyncio's idea of the current task is changed only when it differs.  On any other loop the task does as
    asyncio's own does: call_soon() and add_done_callback() with bound methods.
 
-   Registry: a task that is not done is linked into its loop's list.  While "owned" the list holds a reference, so that
-   a task which is scheduled or waits is never collected; asyncio.all_tasks() reads the list (asyncfast/_loop.py). */
+   Registry: a task that is not done is linked into its loop's list, where asyncio.all_tasks() finds it.  While "owned"
+   the list holds a reference, so that a task which is scheduled or waits is never collected.  In debug mode it does
+   not: a task that waits for what nobody can bring about any more is then collected and reported, as on asyncio. */
 #include "core/task.h"
 
 #include "core/sleep.h"
@@ -80,7 +81,7 @@ task_register(AfTask *t)
         if (!af_list_linked(&t->link)) {
             af_list_append(&loop->tasks, &t->link);
         }
-        if (!t->fut.owned) {
+        if (!t->fut.owned && !loop->debug) {
             t->fut.owned = 1;
             Py_INCREF(t);
         }
@@ -672,11 +673,7 @@ task_start(AfTask *t, PyObject *coro, PyObject *name, PyObject *context, int eag
             return running < 0 ? -1 : task_start_eagerly(t);
         }
     }
-    if (af_task_schedule(t) < 0) {
-        t->fut.log_destroy = 0;     /* asyncio's call_soon error leaves nothing behind either */
-        return -1;
-    }
-    return task_register(t);
+    return af_task_schedule(t) < 0 ? -1 : task_register(t);
 }
 
 AF_API PyObject *

@@ -46,6 +46,7 @@ typedef struct AfState {
     /* asyncio's own classes, which ours pass for (isinstance) */
     PyObject *asyncio_Handle;
     PyObject *asyncio_TimerHandle;
+    PyObject *asyncio_ThreadSafeHandle;     /* 3.14+ */
     PyObject *asyncio_Future;
     PyObject *asyncio_Task;
 
