@@ -7,10 +7,11 @@
 #include "base/ring.c"
 #include "sys/epoll.c"
 #include "rt/state.c"
+#include "core/context.c"
 #include "core/handle.c"
 #include "core/future.c"
 #include "core/task.c"
 #include "core/sleep.c"
-#include "core/awaitval.c"
 #include "core/loop.c"
+#include "core/awaitval.c"     /* brings <opcode.h> and its short macro names: last */
 #include "module.c"

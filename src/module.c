@@ -1,5 +1,6 @@
 /* asyncfast._core: making the module, its state's life.  No logic. */
 #include "core/awaitval.h"
+#include "core/context.h"
 #include "core/future.h"
 #include "core/handle.h"
 #include "core/loop.h"
@@ -225,7 +226,7 @@ module_exec(PyObject *module)
 {
     AfState *st = af_state_of_module(module);
     af_list_init(&st->loops);
-    if (module_import(st) < 0) {
+    if (module_import(st) < 0 || af_context_probe(st) < 0) {
         return -1;
     }
     st->kw_context = PyTuple_Pack(1, st->str_context);
@@ -254,12 +255,18 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     return 0;
 }
 
+/* Recycled objects still name their types: they go first. */
 static void
-module_free_recycled(af_freelist *list)
+module_drop_recycled(AfState *st)
 {
-    void *item;
-    while ((item = af_freelist_pop(list)) != NULL) {
-        PyObject_GC_Del(item);
+    af_freelist *lists[] = {&st->futures, &st->tasks, &st->iters, &st->handles, &st->threadsafes, &st->timers,
+                            &st->sleeps};
+    for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
+        void *item;
+        lists[i]->closed = 1;
+        while ((item = af_freelist_pop(lists[i])) != NULL) {
+            PyObject_GC_Del(item);
+        }
     }
 }
 
@@ -267,11 +274,9 @@ static int
 module_clear(PyObject *module)
 {
     AfState *st = af_state_of_module(module);
+    module_drop_recycled(st);
     for (size_t i = 0; i < MODULE_COUNT(module_imports); i++) {
         Py_CLEAR(*MODULE_SLOT(st, module_imports[i].offset));
-    }
-    for (size_t i = 0; i < MODULE_COUNT(module_names); i++) {
-        Py_CLEAR(*MODULE_SLOT(st, module_names[i].offset));
     }
     for (size_t i = 0; i < MODULE_COUNT(module_others); i++) {
         Py_CLEAR(*MODULE_SLOT(st, module_others[i]));
@@ -287,10 +292,8 @@ module_free(void *module)
         return;
     }
     module_clear((PyObject *)module);
-    af_freelist *lists[] = {&st->futures, &st->tasks, &st->iters, &st->handles, &st->threadsafes, &st->timers,
-                            &st->sleeps};
-    for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
-        module_free_recycled(lists[i]);
+    for (size_t i = 0; i < MODULE_COUNT(module_names); i++) {
+        Py_CLEAR(*MODULE_SLOT(st, module_names[i].offset));
     }
 }
 

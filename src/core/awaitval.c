@@ -11,7 +11,8 @@
      interpreter, which writes it: see "new interpreters".
    Coroutines, generators, `yield from` and `async for` over a value never come here.
 
-   Any thread, any interpreter; the mark is the thread's own.  Nothing here runs foreign Python. */
+   Any thread, any interpreter; the mark is the thread's own.  Only dropping a value that nobody else holds can run
+   foreign Python. */
 #include "core/awaitval.h"
 
 #include <opcode.h>             /* GET_AWAITABLE, GET_ANEXT */
@@ -101,7 +102,8 @@ static PyObject *
 awaitval_refuse(PyTypeObject *type, awaitval_place place)
 {
     if (place == AWAITVAL_AENTER || place == AWAITVAL_AEXIT) {
-        PyErr_Format(PyExc_TypeError, "'async with' received an object from %s that does not implement __await__: %.100s",
+        PyErr_Format(PyExc_TypeError,
+                     "'async with' received an object from %s that does not implement __await__: %.100s",
                      place == AWAITVAL_AENTER ? "__aenter__" : "__aexit__", type->tp_name);
     }
     else {
@@ -136,8 +138,8 @@ awaitval_am_await(PyObject *value)
 /* Readying a type writes an `__await__` for a filled am_await.  CPython's own types are readied by each interpreter
    for itself since 3.12, early in its life, with no call that one could take part in.  So the wrapper is removed, in
    each interpreter made after the slots were put in, before that interpreter runs anything but importlib's own start:
-   as one more step of executing `_weakref`, the last built-in module that importlib._bootstrap loads as it sets itself up.  An
-   audit hook could do the same, but would cost every audited call of the process for ever. */
+   as one more step of executing `_weakref`, the last built-in module that importlib._bootstrap loads as it sets itself
+   up.  An audit hook could do the same, but would cost every audited call of the process for ever. */
 #if AF_HAVE_SLOT_INTERPRETERS
 
 #define AWAITVAL_MODULE "_weakref"
@@ -188,7 +190,7 @@ awaitval_hook_interpreters(void)
     Py_DECREF(module);
     if (def == NULL || def->m_slots == NULL || def->m_slots[n].slot != 0) {
         if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_RuntimeError, "await_values=True: this Python's " AWAITVAL_MODULE " module is unknown");
+            PyErr_SetString(PyExc_RuntimeError, "await_values=True: this Python's " AWAITVAL_MODULE " is unknown");
         }
         return -1;
     }

@@ -4,7 +4,7 @@
 
 #include "rt/state.h"
 
-/* What a thread thinks of plain values: whose AwaitValType serves them (NULL: they are an error), in which interpreter. */
+/* What a thread does with plain values: whose AwaitValType serves them (NULL: they are an error), and where. */
 typedef struct {
     AfState *st;                    /* borrowed: the module outlives the loop that runs */
     PyInterpreterState *interp;

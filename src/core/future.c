@@ -11,6 +11,7 @@
 
 typedef struct {
     PyObject_HEAD
+    AfState *st;
     AfFuture *future;           /* NULL once finished */
 } AfFutureIter;
 
@@ -289,11 +290,12 @@ af_future_add_waiter(AfFuture *f, AfTask *task)
         f->waiter0 = 1;
         return 0;
     }
-    PyObject *wakeup = af_task_wakeup_callable(task);
+    PyObject *context = af_task_own_context(task);
+    PyObject *wakeup = context == NULL ? NULL : af_task_wakeup_callable(task);
     if (wakeup == NULL) {
         return -1;
     }
-    int rc = future_append_callback(f, wakeup, task->context);
+    int rc = future_append_callback(f, wakeup, context);
     Py_DECREF(wakeup);
     return rc;
 }
@@ -312,7 +314,8 @@ future_callbacks(AfFuture *f)
     if (f->cb0 != NULL) {
         AfTask *task = f->waiter0 ? (AfTask *)f->cb0 : NULL;
         PyObject *cb = task == NULL ? Py_NewRef(f->cb0) : af_task_wakeup_callable(task);
-        PyObject *pair = cb == NULL ? NULL : PyTuple_Pack(2, cb, task == NULL ? f->ctx0 : task->context);
+        PyObject *context = task == NULL ? f->ctx0 : af_task_own_context(task);
+        PyObject *pair = cb == NULL || context == NULL ? NULL : PyTuple_Pack(2, cb, context);
         int rc = pair == NULL ? -1 : PyList_Append(list, pair);
         Py_XDECREF(cb);
         Py_XDECREF(pair);
@@ -694,6 +697,7 @@ af_future_iter(PyObject *self)
             return NULL;
         }
     }
+    it->st = st;
     it->future = (AfFuture *)Py_NewRef(self);
     PyObject_GC_Track(it);
     return (PyObject *)it;
@@ -851,10 +855,9 @@ static void
 future_iter_tp_dealloc(AfFutureIter *it)
 {
     PyTypeObject *type = Py_TYPE(it);
-    AfState *st = af_state_of_type(type);
     PyObject_GC_UnTrack(it);
     Py_CLEAR(it->future);
-    if (!af_freelist_push(&st->iters, it)) {
+    if (!(af_state_is_alive(type) && af_freelist_push(&it->st->iters, it))) {
         PyObject_GC_Del(it);
     }
     Py_DECREF(type);
@@ -977,7 +980,8 @@ future_tp_dealloc(PyObject *self)
     }
     AfState *st = f->st;
     future_tp_clear(f);
-    if (type->tp_dealloc == future_tp_dealloc && st != NULL && af_freelist_push(&st->futures, f)) {
+    if (type->tp_dealloc == future_tp_dealloc && st != NULL && af_state_is_alive(type) &&
+        af_freelist_push(&st->futures, f)) {
         /* kept for the next create_future() */
     }
     else {

@@ -33,6 +33,7 @@ typedef struct AfFuture {
     unsigned char must_cancel;
     unsigned char log_destroy;
     unsigned char owned;        /* the registry holds a reference: scheduled or waiting on one of our loops */
+    char shared_context;        /* context is a pristine one, see context.h */
 } AfFuture;
 
 #define AF_FUTURE_HEAD AfFuture fut

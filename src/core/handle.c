@@ -5,6 +5,7 @@
    so that running borrows them. */
 #include "core/handle.h"
 
+#include "core/context.h"
 #include "rt/args.h"
 
 static int
@@ -38,7 +39,7 @@ handle_fill(AfHandle *h, AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, 
     h->callback = Py_NewRef(args[0]);
     h->context = NULL;
     h->nargs = 0;
-    h->cancelled = h->started = 0;
+    h->cancelled = h->started = h->shared = 0;
     h->debug = NULL;
     h->weakrefs = NULL;
     if (af_likely(nargs <= 1 + AF_HANDLE_INLINE)) {
@@ -56,7 +57,7 @@ handle_fill(AfHandle *h, AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, 
             PyTuple_SET_ITEM(h->args[0], i - 1, Py_NewRef(args[i]));
         }
     }
-    h->context = context == NULL || context == Py_None ? PyContext_CopyCurrent() : Py_NewRef(context);
+    h->context = context == NULL || context == Py_None ? af_context_take(loop, &h->shared) : Py_NewRef(context);
     if (h->context == NULL) {
         return -1;
     }
@@ -127,23 +128,52 @@ handle_call_in_any_context(AfHandle *h)
 static inline PyObject *
 handle_call(AfHandle *h)
 {
+    if (af_likely(h->nargs >= 0)) {
+        PyObject *stack[1 + AF_HANDLE_INLINE] = {NULL, h->args[0], h->args[1]};
+        return PyObject_Vectorcall(h->callback, stack + 1, (size_t)h->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    return PyObject_Call(h->callback, h->args[0], NULL);
+}
+
+static PyObject *
+handle_call_in_own_context(AfHandle *h)
+{
     PyObject *context = h->context;
     if (af_unlikely(!PyContext_CheckExact(context))) {
         return handle_call_in_any_context(h);
     }
-    if (af_unlikely(PyContext_Enter(context) < 0)) {
+    if (PyContext_Enter(context) < 0) {
         return NULL;
     }
-    PyObject *res;
-    if (af_likely(h->nargs >= 0)) {
-        PyObject *stack[1 + AF_HANDLE_INLINE] = {NULL, h->args[0], h->args[1]};
-        res = PyObject_Vectorcall(h->callback, stack + 1, (size_t)h->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    }
-    else {
-        res = PyObject_Call(h->callback, h->args[0], NULL);
-    }
-    if (af_unlikely(PyContext_Exit(context) < 0)) {
+    PyObject *res = handle_call(h);
+    if (PyContext_Exit(context) < 0) {
         Py_CLEAR(res);
+    }
+    return res;
+}
+
+static inline PyObject *
+handle_call_in_context(AfHandle *h)
+{
+    if (af_unlikely(!h->shared)) {
+        return handle_call_in_own_context(h);
+    }
+    AfLoop *loop = (AfLoop *)h->loop;
+    PyObject *pristine = h->context;
+    PyObject *runner = af_context_run(loop, pristine);
+    if (af_unlikely(runner == NULL)) {
+        return NULL;
+    }
+    PyObject *res = handle_call(h);
+    runner = af_context_done(loop, runner, pristine);
+    if (af_unlikely(runner != NULL)) {
+        if (h->shared) {
+            h->shared = 0;      /* who asks for the handle's context finds what the callback did */
+            Py_SETREF(h->context, runner);
+        }
+        else {
+            Py_DECREF(runner);
+        }
     }
     return res;
 }
@@ -184,7 +214,7 @@ af_handle_run(AfHandle *h)
         return 0;
     }
     h->started = 1;
-    PyObject *res = handle_call(h);
+    PyObject *res = handle_call_in_context(h);
     int rc = 0;
     if (af_likely(res != NULL)) {
         Py_DECREF(res);
@@ -295,7 +325,15 @@ handle_get_class(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 handle_get_context(AfHandle *h, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(h->context);
+    if (h->shared) {
+        PyObject *copy = PyContext_Copy(h->context);
+        if (copy == NULL) {
+            return NULL;
+        }
+        h->shared = 0;
+        Py_SETREF(h->context, copy);
+    }
+    return Py_XNewRef(h->context);
 }
 
 static PyObject *
@@ -416,8 +454,8 @@ handle_dealloc_into(AfHandle *h, af_freelist *list)
         PyObject_ClearWeakRefs((PyObject *)h);
     }
     handle_tp_clear(h);
-    Py_CLEAR(h->loop);
-    if (!af_freelist_push(list, h)) {
+    Py_CLEAR(h->loop);          /* it held the module; from here on only the type tells whether list is still there */
+    if (!(af_state_is_alive(type) && af_freelist_push(list, h))) {
         PyObject_GC_Del(h);
     }
     Py_DECREF(type);
@@ -448,7 +486,7 @@ timer_handle_tp_dealloc(AfTimerHandle *h)
 static PyObject *
 handle_get_context_method(AfHandle *h, PyObject *Py_UNUSED(ignored))
 {
-    return Py_NewRef(h->context);
+    return handle_get_context(h, NULL);
 }
 #  define HANDLE_GET_CONTEXT                                                                                           \
     {"get_context", (PyCFunction)handle_get_context_method, METH_NOARGS,                                               \

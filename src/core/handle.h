@@ -16,6 +16,7 @@ typedef struct {
     int nargs;
     char cancelled;
     char started;               /* running now */
+    char shared;                /* context is a pristine one, see context.h */
     unsigned long runner;       /* threadsafe handles: the thread that runs it */
     PyObject *debug;            /* debug mode: source traceback, then repr when cancelled; mostly NULL */
     PyObject *weakrefs;

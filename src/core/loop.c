@@ -10,6 +10,7 @@
 #include "core/loop.h"
 
 #include "core/awaitval.h"
+#include "core/context.h"
 #include "core/handle.h"
 #include "core/sleep.h"
 #include "core/task.h"
@@ -145,6 +146,9 @@ af_call_soon(AfState *st, PyObject *loop, PyObject *func, PyObject *arg, PyObjec
 AF_API int
 af_loop_call_exception_handler(AfState *st, PyObject *loop, PyObject *context)
 {
+    if (st->hooks == NULL) {
+        return 0;           /* the interpreter ends, and asyncio with it */
+    }
     PyObject *res = PyObject_CallMethodOneArg(loop, st->str_call_exception_handler, context);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
@@ -830,6 +834,7 @@ loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
         rc = loop_turn(loop);
     } while (rc == 0 && !loop->stopping);
     loop->st->stepping = outer;
+    af_context_leave(loop);
     af_awaitval_leave(&mark);
     if (loop->told_current != NULL) {
         PyObject *raised = PyErr_GetRaisedException();
@@ -848,6 +853,7 @@ static PyObject *
 loop_run_once(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 {
     int rc = loop_turn(loop);
+    af_context_leave(loop);
     if (rc == 0) {
         rc = loop_no_current(loop);
     }
@@ -991,6 +997,7 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     }
     AfState *st = af_state_of_type(type);
     loop->st = st;
+    loop->module = Py_NewRef(((PyHeapTypeObject *)st->LoopType)->ht_module);
     loop->poll.fd = loop->poll.wake_fd = loop->poll.timer_fd = -1;
     loop->slow_callback_duration = 0.1;
     af_heap_init(&loop->timers);
@@ -1043,6 +1050,9 @@ loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
             Py_VISIT(loop->watches[fd]->writer);
         }
     }
+    Py_VISIT(loop->module);
+    Py_VISIT(loop->pristine);
+    Py_VISIT(loop->runner);
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->current_handle);
     return 0;
@@ -1078,6 +1088,8 @@ loop_empty(AfLoop *loop)
     }
     af_poll_close(&loop->poll);
     af_task_disown_all(loop);
+    Py_CLEAR(loop->pristine);
+    Py_CLEAR(loop->runner);
 }
 
 static PyObject *
@@ -1109,6 +1121,7 @@ loop_tp_dealloc(AfLoop *loop)
     if (af_list_linked(&loop->link)) {
         af_list_remove(&loop->link);
     }
+    Py_CLEAR(loop->module);
     type->tp_free(loop);
     Py_DECREF(type);
 }

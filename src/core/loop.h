@@ -28,6 +28,9 @@ typedef struct AfLoop {
     af_ring ready;
     af_heap timers;
     af_link tasks;              /* AfTask.link: every task of this loop that is not done */
+    PyObject *pristine;         /* core/context.h: what is scheduled now would share this context */
+    PyObject *runner;           /* ... and would run in this one */
+    char entered;               /* ... which the thread is in, between two entries of the ring */
     PyObject *told_current;     /* borrowed: the task that asyncio has been told is current, or NULL */
     int64_t polled_at;          /* clock at the last poll */
     int64_t released_at;        /* clock when the interpreter's lock was last given up by a poll */
@@ -47,6 +50,7 @@ typedef struct AfLoop {
     struct AfFdWatch **watches; /* by fd */
     int nwatches;
 
+    PyObject *module;           /* keeps the state: everything on the loop reaches it through st */
     PyObject *task_factory;     /* NULL: our Task */
     PyObject *current_handle;   /* debug mode: what runs now */
     double slow_callback_duration;      /* seconds */

@@ -198,7 +198,9 @@ sleep_tp_iternext(AfSleep *s)
     case PYGEN_NEXT:
         return result;
     case PYGEN_RETURN:
-        af_set_stop_iteration(result);
+        if (result != Py_None) {        /* None needs no StopIteration */
+            af_set_stop_iteration(result);
+        }
         Py_DECREF(result);
         return NULL;
     default:
@@ -380,7 +382,7 @@ sleep_tp_dealloc(AfSleep *s)
     PyObject_GC_UnTrack(s);
     sleep_tp_clear(s);
     Py_CLEAR(s->loop);
-    if (!af_freelist_push(&s->st->sleeps, s)) {
+    if (!(af_state_is_alive(type) && af_freelist_push(&s->st->sleeps, s))) {
         PyObject_GC_Del(s);
     }
     Py_DECREF(type);

@@ -10,6 +10,7 @@
    not: a task that waits for what nobody can bring about any more is then collected and reported, as on asyncio. */
 #include "core/task.h"
 
+#include "core/context.h"
 #include "core/sleep.h"
 #include "rt/args.h"
 
@@ -36,6 +37,20 @@ static PyMethodDef task_wakeup_def = {
 };
 
 AF_API PyObject *
+af_task_own_context(AfTask *t)
+{
+    if (t->fut.shared_context) {
+        PyObject *copy = PyContext_Copy(t->context);
+        if (copy == NULL) {
+            return NULL;
+        }
+        t->fut.shared_context = 0;
+        Py_SETREF(t->context, copy);
+    }
+    return t->context;
+}
+
+AF_API PyObject *
 af_task_wakeup_callable(AfTask *t)
 {
     return PyCFunction_New(&task_wakeup_def, (PyObject *)t);
@@ -55,7 +70,8 @@ af_task_schedule(AfTask *t)
     if (step == NULL) {
         return -1;
     }
-    int rc = af_call_soon(t->fut.st, t->fut.loop, step, NULL, t->context);
+    PyObject *context = af_task_own_context(t);
+    int rc = context == NULL ? -1 : af_call_soon(t->fut.st, t->fut.loop, step, NULL, context);
     Py_DECREF(step);
     return rc;
 }
@@ -272,11 +288,12 @@ task_wait_for_foreign(AfTask *t, PyObject *fut, int blocking)
     if (PyObject_SetAttr(fut, st->str_asyncio_future_blocking, Py_False) < 0) {
         return -1;
     }
-    PyObject *wakeup = af_task_wakeup_callable(t);
+    PyObject *context = af_task_own_context(t);
+    PyObject *wakeup = context == NULL ? NULL : af_task_wakeup_callable(t);
     if (wakeup == NULL) {
         return -1;
     }
-    PyObject *stack[3] = {fut, wakeup, t->context};
+    PyObject *stack[3] = {fut, wakeup, context};
     PyObject *res = PyObject_VectorcallMethod(st->str_add_done_callback, stack, 2, st->kw_context);
     Py_DECREF(wakeup);
     if (res == NULL) {
@@ -445,6 +462,45 @@ task_report(AfTask *t)
     return res == NULL ? -1 : 0;
 }
 
+/* In a context of its own.  exc is stolen. */
+static int
+task_drive_in(AfTask *t, PyObject *context, PyObject *exc)
+{
+    if (af_unlikely(PyContext_Enter(context) < 0)) {
+        Py_XDECREF(exc);
+        return -1;
+    }
+    int rc = task_drive(t, exc);
+    return af_unlikely(PyContext_Exit(context) < 0) ? -1 : rc;
+}
+
+/* In the loop's runner, until the task changes a variable: then the runner becomes its own context. */
+static inline int
+task_drive_shared(AfTask *t, AfLoop *loop, PyObject *exc)
+{
+    PyObject *pristine = t->context;        /* t may get a context of its own meanwhile, and this one be dropped */
+    Py_INCREF(pristine);
+    PyObject *runner = af_context_run(loop, pristine);
+    if (af_unlikely(runner == NULL)) {
+        Py_DECREF(pristine);
+        Py_XDECREF(exc);
+        return -1;
+    }
+    int rc = task_drive(t, exc);
+    runner = af_context_done(loop, runner, pristine);
+    Py_DECREF(pristine);
+    if (af_unlikely(runner != NULL)) {
+        if (t->fut.shared_context) {
+            t->fut.shared_context = 0;
+            Py_SETREF(t->context, runner);
+        }
+        else {
+            Py_DECREF(runner);
+        }
+    }
+    return rc;
+}
+
 AF_API int
 af_task_step(AfTask *t)
 {
@@ -467,16 +523,8 @@ af_task_step(AfTask *t)
             return task_report(t);
         }
     }
-    PyObject *context = t->context;     /* the caller's reference to t keeps it: it is never replaced */
-    if (af_unlikely(PyContext_Enter(context) < 0)) {
-        Py_XDECREF(exc);
-        return task_report(t);
-    }
-    rc = task_drive(t, exc);
-    if (af_unlikely(PyContext_Exit(context) < 0) || af_unlikely(rc < 0)) {
-        return task_report(t);
-    }
-    return 0;
+    rc = t->fut.shared_context ? task_drive_shared(t, loop, exc) : task_drive_in(t, t->context, exc);
+    return af_likely(rc == 0) ? 0 : task_report(t);
 }
 
 /* Called by another loop, in our context already. */
@@ -610,13 +658,8 @@ task_start_eagerly(AfTask *t)
         Py_XDECREF(res);
     }
     if (rc == 0) {
-        rc = PyContext_Enter(t->context);
-        if (rc == 0) {
-            rc = task_drive(t, NULL);
-            if (PyContext_Exit(t->context) < 0) {
-                rc = -1;
-            }
-        }
+        PyObject *context = af_task_own_context(t);
+        rc = context == NULL ? -1 : task_drive_in(t, context, NULL);
     }
     PyObject *raised = PyErr_GetRaisedException();
     if (!ours) {
@@ -649,7 +692,15 @@ static int
 task_start(AfTask *t, PyObject *coro, PyObject *name, PyObject *context, int eager)
 {
     AfState *st = t->fut.st;
-    PyObject *ctx = context == NULL || context == Py_None ? PyContext_CopyCurrent() : Py_NewRef(context);
+    PyObject *ctx;
+    t->fut.shared_context = 0;
+    if (context != NULL && context != Py_None) {
+        ctx = Py_NewRef(context);
+    }
+    else {
+        AfLoop *fast = af_loop_fast(st, t->fut.loop);
+        ctx = fast != NULL ? af_context_take(fast, &t->fut.shared_context) : PyContext_CopyCurrent();
+    }
     if (ctx == NULL) {
         return -1;
     }
@@ -841,7 +892,7 @@ task_get_coro(AfTask *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 task_get_context(AfTask *t, PyObject *Py_UNUSED(ignored))
 {
-    return Py_NewRef(t->context == NULL ? Py_None : t->context);
+    return t->context == NULL ? Py_NewRef(Py_None) : Py_XNewRef(af_task_own_context(t));
 }
 #endif
 
@@ -991,7 +1042,7 @@ task_tp_dealloc(PyObject *self)
         af_list_remove(&t->link);       /* not owned, or it would not be here */
     }
     task_tp_clear(t);
-    if (!(exact && st != NULL && af_freelist_push(&st->tasks, t))) {
+    if (!(exact && st != NULL && af_state_is_alive(type) && af_freelist_push(&st->tasks, t))) {
         type->tp_free(self);
     }
     Py_DECREF(type);

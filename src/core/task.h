@@ -28,4 +28,7 @@ AF_API PyObject *af_task_wakeup_callable(AfTask *t);
 AF_API void af_task_disown_all(AfLoop *loop);
 AF_API int af_task_is_exact(PyObject *o);
 
+/* Its context, borrowed: its own from now on, whatever it shared. NULL with an error. */
+AF_API PyObject *af_task_own_context(AfTask *t);
+
 #endif

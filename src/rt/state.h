@@ -7,10 +7,11 @@
 #include "rt/compat.h"
 
 /* Recycled memory of one exact type.  Held by the interpreter's lock: no other protection. */
-#define AF_FREELIST_MAX 256
+#define AF_FREELIST_MAX 1024
 
 typedef struct {
     int n;
+    int closed;             /* the module goes away: nothing is kept any more */
     void *items[AF_FREELIST_MAX];
 } af_freelist;
 
@@ -23,7 +24,7 @@ af_freelist_pop(af_freelist *list)
 static inline int
 af_freelist_push(af_freelist *list, void *item)
 {
-    if (list->n == AF_FREELIST_MAX) {
+    if (list->n == AF_FREELIST_MAX || list->closed) {
         return 0;
     }
     list->items[list->n++] = item;
@@ -101,6 +102,7 @@ typedef struct AfState {
     PyObject *coroutine_types;
 
     /* plain data */
+    int share_contexts;                 /* core/context.h */
     int create_task_takes_eager;        /* BaseEventLoop.create_task() of this Python passes eager_start on */
     uint64_t task_counter;
     af_link loops;                      /* every AfLoop alive, by AfLoop.link */
@@ -109,6 +111,14 @@ typedef struct AfState {
 } AfState;
 
 AF_API AfState *af_state_of_module(PyObject *module);
+
+/* While a heap type has its module the module is alive, and its state with it; a type that the collector has cleared (at
+   the interpreter's end) has none any more, and its last instances must not touch the state. */
+static inline int
+af_state_is_alive(PyTypeObject *type)
+{
+    return ((PyHeapTypeObject *)type)->ht_module != NULL;
+}
 
 /* The state from any instance of our types or of a Python subclass of them. */
 AF_API AfState *af_state_of_type(PyTypeObject *type);

@@ -1,0 +1,40 @@
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from ._core import Future as Future
+from ._core import Handle as Handle
+from ._core import Loop as _CoreLoop
+from ._core import Task as Task
+from ._core import TimerHandle as TimerHandle
+from ._core import sleep as sleep
+
+_T = TypeVar("_T")
+
+__version__: str
+
+class Loop(_CoreLoop, asyncio.SelectorEventLoop):  # type: ignore[misc]
+    def __init__(self, *, await_values: bool | None = None) -> None: ...
+
+def new_event_loop(*, await_values: bool | None = None) -> Loop: ...
+def run(
+    main: Coroutine[Any, Any, _T],
+    *,
+    debug: bool | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    await_values: bool | None = None,
+) -> _T: ...
+
+class Runner(asyncio.Runner):
+    def __init__(
+        self,
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        await_values: bool | None = None,
+    ) -> None: ...
+
+class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+    def __init__(self, *, await_values: bool | None = None) -> None: ...
+
+def install() -> None: ...

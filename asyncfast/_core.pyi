@@ -1,0 +1,77 @@
+# The C module, for type checkers. tests/source/test_stub.py holds it against what was built.
+#
+# Task, Future and the handles pass for asyncio's by isinstance, so that is what they are here.
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any, Generic, TypeVar, TypeVarTuple, Unpack, final, overload
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+class Future(asyncio.Future[_T]): ...
+
+class Task(Future[_T], asyncio.Task[_T]):  # type: ignore[misc]
+    if sys.version_info >= (3, 12):
+        def __init__(
+            self,
+            coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+            *,
+            loop: asyncio.AbstractEventLoop | None = None,
+            name: str | None = None,
+            context: Context | None = None,
+            eager_start: bool = False,
+        ) -> None: ...
+    else:
+        def __init__(
+            self,
+            coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+            *,
+            loop: asyncio.AbstractEventLoop | None = None,
+            name: str | None = None,
+            context: Context | None = None,
+        ) -> None: ...
+
+class Handle(asyncio.Handle): ...
+class TimerHandle(asyncio.TimerHandle): ...
+
+class Loop:
+    @property
+    def backend(self) -> str: ...
+    @property
+    def timer_backend(self) -> str: ...
+    slow_callback_duration: float
+    def call_soon(
+        self, callback: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts], context: Context | None = None
+    ) -> Handle: ...
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts], context: Context | None = None
+    ) -> Handle: ...
+    def call_later(
+        self, delay: float, callback: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts], context: Context | None = None
+    ) -> TimerHandle: ...
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[_Ts]], object], /, *args: Unpack[_Ts], context: Context | None = None
+    ) -> TimerHandle: ...
+    def create_future(self) -> Future[Any]: ...
+    def create_task(self, coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T], /, **kwargs: Any) -> Task[_T]: ...
+    def time(self) -> float: ...
+    def stop(self) -> None: ...
+    def is_running(self) -> bool: ...
+    def is_closed(self) -> bool: ...
+    def get_debug(self) -> bool: ...
+
+@final
+class _Sleep(Generic[_T]):
+    def __await__(self) -> Generator[Any, None, _T]: ...
+
+@overload
+def sleep(delay: float) -> _Sleep[None]: ...
+@overload
+def sleep(delay: float, result: _T) -> _Sleep[_T]: ...
+
+if sys.version_info >= (3, 14):
+    def future_add_to_awaited_by(fut: asyncio.Future[Any], waiter: asyncio.Future[Any], /) -> None: ...
+    def future_discard_from_awaited_by(fut: asyncio.Future[Any], waiter: asyncio.Future[Any], /) -> None: ...

@@ -1,0 +1,61 @@
+"""``python -m asyncfast info``: what this asyncfast is made of and runs on, found by trying it."""
+
+import asyncio
+import functools
+import platform
+import sys
+import sysconfig
+
+import asyncfast
+
+
+def show():
+    """Print each fact as a ``name: value`` line."""
+    loop = asyncfast.new_event_loop()
+    loop.close()
+    facts = {
+        "asyncfast": asyncfast.__version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+        "backend": loop.backend,
+        "await values": "on" if awaits_values() else "on request" if awaits_values(await_values=True) else "no",
+        "free-threading": free_threading(),
+        "subinterpreters": subinterpreters(),
+    }
+    facts.update(getattr(asyncfast._core, "backend_info", dict)())
+    print(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")
+
+
+def awaits_values(**options):
+    """Tell whether a loop made with *options* lets a coroutine await a plain value."""
+    async def probe():
+        return await 1  # noqa: an int, on purpose
+
+    with asyncio.Runner(loop_factory=functools.partial(asyncfast.new_event_loop, **options)) as runner:
+        try:
+            return runner.run(probe()) == 1
+        except TypeError:
+            return False
+
+
+def free_threading():
+    """Say whether this Python runs without its global lock."""
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return "no (this Python has the GIL)"
+    return "yes" if not sys._is_gil_enabled() else "no (built for it, but the GIL is on)"
+
+
+def subinterpreters():
+    """Say whether asyncfast loads in an interpreter with a lock of its own."""
+    try:
+        from concurrent import interpreters
+    except ImportError:
+        return "not known (this Python has no concurrent.interpreters)"
+    interpreter = interpreters.create()
+    try:
+        interpreter.exec("import asyncfast._core")
+        return "yes"
+    except interpreters.ExecutionFailed as error:
+        return f"no ({error.excinfo.formatted})"
+    finally:
+        interpreter.close()

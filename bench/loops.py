@@ -1,0 +1,38 @@
+"""The loops that are compared: where each one's loop_factory is, and which of them are installed."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import platform
+
+OURS = "asyncfast"
+
+# name: (module, factory)
+FACTORIES = {
+    "asyncio": ("asyncio", "SelectorEventLoop"),
+    "uvloop": ("uvloop", "new_event_loop"),
+    "zuvloop": ("zuvloop", "new_event_loop"),
+    "rloop": ("rloop", "new_event_loop"),
+    "rsloop": ("rsloop", "new_event_loop"),
+    "blazio": ("blazio", "new_event_loop"),
+    OURS: ("asyncfast", "new_event_loop"),
+}
+
+
+def installed():
+    return [name for name, (module, _) in FACTORIES.items() if importlib.util.find_spec(module)]
+
+
+def factory(name):
+    module, attribute = FACTORIES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def version(name):
+    return platform.python_version() if name == "asyncio" else importlib.metadata.version(name)
+
+
+def own_sleep(loop):
+    """asyncfast.sleep on asyncfast, asyncio.sleep on any other loop."""
+    ours = type(loop).__module__.partition(".")[0] == OURS
+    return importlib.import_module("asyncfast" if ours else "asyncio").sleep

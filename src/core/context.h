@@ -1,0 +1,85 @@
+/* Contexts without copies.
+
+   asyncio gives every callback and every task a copy of the caller's contextvars.Context.  Nearly all of them never set a
+   variable, so nearly all of these copies are equal.  A context's variables are one immutable map; two contexts with the
+   same map pointer hold the same values.  So:
+
+   - what is scheduled shares one *pristine* context that nobody ever runs in, taken while the map was the caller's;
+   - it runs in the loop's *runner*, a copy of the pristine one, and the loop stays entered in it from one callback or
+     step to the next as long as the maps agree;
+   - a runner whose map has changed, or that somebody else holds (a greenlet, say), is given away: to the task as its
+     own context from then on, or, after a callback, to nobody.
+   - whoever asks for the context of a task or a handle gets one of its own.
+
+   What Python code can see is what it sees with a copy each.  The map pointer is read from inside the context object;
+   af_context_probe() proves at import that it is where we think, and otherwise everybody gets a copy. */
+#ifndef AF_CORE_CONTEXT_H
+#define AF_CORE_CONTEXT_H
+
+#include "core/loop.h"
+
+/* The beginning of CPython's context object, the same from 3.11 to 3.15. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *prev;
+    PyObject *vars;
+} af_context_head;
+
+AF_API int af_context_probe(AfState *st);       /* sets st->share_contexts; 0 or -1 */
+AF_API PyObject *af_context_take_slow(AfLoop *loop);
+AF_API int af_context_enter_slow(AfLoop *loop, PyObject *pristine);
+AF_API void af_context_leave(AfLoop *loop);
+
+static inline PyObject *
+af_context_vars(PyObject *context)
+{
+    return ((af_context_head *)context)->vars;
+}
+
+/* A context for something scheduled now: a new reference, *shared says whether it is a pristine one. */
+static inline PyObject *
+af_context_take(AfLoop *loop, char *shared)
+{
+    *shared = (char)loop->st->share_contexts;
+    PyObject *pristine = loop->pristine;
+    PyObject *current = PyThreadState_Get()->context;
+    if (af_likely(pristine != NULL && current != NULL && af_context_vars(pristine) == af_context_vars(current))) {
+        return Py_NewRef(pristine);
+    }
+    return af_context_take_slow(loop);
+}
+
+/* Take the runner for something that shares pristine, entered; the caller gives it back with af_context_done(). */
+static inline PyObject *
+af_context_run(AfLoop *loop, PyObject *pristine)
+{
+    PyObject *runner = loop->runner;
+    if (af_unlikely(!loop->entered || af_context_vars(runner) != af_context_vars(pristine))) {
+        if (af_context_enter_slow(loop, pristine) < 0) {
+            return NULL;
+        }
+        runner = loop->runner;
+    }
+    loop->runner = NULL;            /* a loop run inside the callback finds none, and makes its own */
+    loop->entered = 0;
+    return runner;
+}
+
+/* NULL: the loop has it back.  Otherwise it was changed or is held by somebody: left, and the caller's. */
+static inline PyObject *
+af_context_done(AfLoop *loop, PyObject *runner, PyObject *pristine)
+{
+    /* two references: ours and the thread's, which is in it */
+    if (af_likely(af_context_vars(runner) == af_context_vars(pristine) && Py_REFCNT(runner) == 2 &&
+                  loop->runner == NULL)) {
+        loop->runner = runner;
+        loop->entered = 1;
+        return NULL;
+    }
+    if (PyContext_Exit(runner) < 0) {
+        PyErr_WriteUnraisable(runner);
+    }
+    return runner;
+}
+
+#endif
