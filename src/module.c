@@ -259,13 +259,19 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 static void
 module_drop_recycled(AfState *st)
 {
-    af_freelist *lists[] = {&st->futures, &st->tasks, &st->iters, &st->handles, &st->threadsafes, &st->timers,
-                            &st->sleeps};
+    const struct {
+        af_freelist *list;
+        void (*release)(void *);
+    } lists[] = {
+        {&st->futures, PyObject_GC_Del}, {&st->tasks, PyObject_GC_Del},       {&st->iters, PyObject_GC_Del},
+        {&st->timers, PyObject_GC_Del},  {&st->sleeps, PyObject_GC_Del},      {&st->handles, PyObject_Free},
+        {&st->threadsafes, PyObject_Free},
+    };
     for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
         void *item;
-        lists[i]->closed = 1;
-        while ((item = af_freelist_pop(lists[i])) != NULL) {
-            PyObject_GC_Del(item);
+        lists[i].list->closed = 1;
+        while ((item = af_freelist_pop(lists[i].list)) != NULL) {
+            lists[i].release(item);
         }
     }
 }

@@ -1,6 +1,11 @@
 /* Handles.  A handle belongs to its loop's thread; only the threadsafe kind of 3.14+ may be cancelled from another one.
    Runs Python: af_handle_run() (the callback, the exception handler), and whatever a dropped reference runs.
 
+   The handles of call_soon() are no concern of the garbage collector: such a handle lets go of its callback when it has
+   run, so it can be part of a cycle only while it is on the ring, and then the loop visits what it refers to in its
+   stead (af_handle_visit).  That saves the collector's header and its attention on the most frequent of all objects.
+   A TimerHandle may wait for long, and is collected like any object.
+
    While a callback runs its handle keeps the callback and the arguments even if it is cancelled meanwhile ("started"),
    so that running borrows them. */
 #include "core/handle.h"
@@ -29,7 +34,7 @@ handle_alloc(PyTypeObject *type, af_freelist *list)
         AF_REVIVE(h, type);
         return h;
     }
-    return PyObject_GC_New(PyObject, type);
+    return PyType_IS_GC(type) ? PyObject_GC_New(PyObject, type) : PyObject_New(PyObject, type);
 }
 
 static int
@@ -39,7 +44,7 @@ handle_fill(AfHandle *h, AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, 
     h->callback = Py_NewRef(args[0]);
     h->context = NULL;
     h->nargs = 0;
-    h->cancelled = h->started = h->shared = 0;
+    h->cancelled = h->started = h->shared = h->repeats = 0;
     h->debug = NULL;
     h->weakrefs = NULL;
     if (af_likely(nargs <= 1 + AF_HANDLE_INLINE)) {
@@ -71,9 +76,7 @@ af_handle_new(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *c
     if (h == NULL) {
         return NULL;
     }
-    int rc = handle_fill(h, loop, args, nargs, context);
-    PyObject_GC_Track(h);
-    if (rc < 0) {
+    if (handle_fill(h, loop, args, nargs, context) < 0) {
         Py_DECREF(h);
         return NULL;
     }
@@ -96,6 +99,21 @@ af_timer_handle_new(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t
         return NULL;
     }
     return h;
+}
+
+static int
+handle_tp_traverse(AfHandle *h, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(h));
+    Py_VISIT(h->loop);
+    Py_VISIT(h->callback);
+    Py_VISIT(h->context);
+    int n = h->nargs < 0 ? 1 : h->nargs;
+    for (int i = 0; i < n; i++) {
+        Py_VISIT(h->args[i]);
+    }
+    Py_VISIT(h->debug);
+    return 0;
 }
 
 /* ---- running ---------------------------------------------------------------------------------------------------- */
@@ -227,6 +245,24 @@ af_handle_run(AfHandle *h)
         handle_drop_call(h);
     }
     return rc;
+}
+
+AF_API void
+af_handle_finish(AfHandle *h)
+{
+    if (!h->repeats && !h->started) {
+        handle_drop_call(h);
+    }
+}
+
+AF_API int
+af_handle_visit(AfHandle *h, visitproc visit, void *arg)
+{
+    if (PyObject_IS_GC((PyObject *)h)) {
+        Py_VISIT(h);
+        return 0;
+    }
+    return Py_REFCNT(h) == 1 ? handle_tp_traverse(h, visit, arg) : 0;
 }
 
 /* ---- methods ---------------------------------------------------------------------------------------------------- */
@@ -421,21 +457,6 @@ timer_handle_tp_richcompare(PyObject *self, PyObject *other, int op)
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
 static int
-handle_tp_traverse(AfHandle *h, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(h));
-    Py_VISIT(h->loop);
-    Py_VISIT(h->callback);
-    Py_VISIT(h->context);
-    int n = h->nargs < 0 ? 1 : h->nargs;
-    for (int i = 0; i < n; i++) {
-        Py_VISIT(h->args[i]);
-    }
-    Py_VISIT(h->debug);
-    return 0;
-}
-
-static int
 handle_tp_clear(AfHandle *h)
 {
     handle_drop_call(h);
@@ -449,14 +470,13 @@ static inline void
 handle_dealloc_into(AfHandle *h, af_freelist *list)
 {
     PyTypeObject *type = Py_TYPE(h);
-    PyObject_GC_UnTrack(h);
     if (h->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)h);
     }
     handle_tp_clear(h);
     Py_CLEAR(h->loop);          /* it held the module; from here on only the type tells whether list is still there */
     if (!(af_state_is_alive(type) && af_freelist_push(list, h))) {
-        PyObject_GC_Del(h);
+        type->tp_free(h);
     }
     Py_DECREF(type);
 }
@@ -471,6 +491,7 @@ static void
 timer_handle_tp_dealloc(AfTimerHandle *h)
 {
     AF_ASSERT(!af_timer_armed(&h->timer));      /* an armed timer holds a reference */
+    PyObject_GC_UnTrack(h);
     handle_dealloc_into(&h->handle, &((AfLoop *)h->handle.loop)->st->timers);
 }
 
@@ -538,13 +559,11 @@ static PyMemberDef handle_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-#define HANDLE_FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE)
+#define HANDLE_FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE)
 
 static PyType_Slot handle_slots[] = {
     {Py_tp_doc, (void *)"A callback on its way: what call_soon() returns.  Has all of asyncio.Handle."},
     {Py_tp_dealloc, handle_tp_dealloc},
-    {Py_tp_traverse, handle_tp_traverse},
-    {Py_tp_clear, handle_tp_clear},
     {Py_tp_repr, handle_tp_repr},
     {Py_tp_methods, handle_methods},
     {Py_tp_getset, handle_getset},
@@ -569,7 +588,7 @@ static PyType_Slot timer_handle_slots[] = {
 };
 
 static PyType_Spec timer_handle_spec = {
-    "asyncfast.TimerHandle", sizeof(AfTimerHandle), 0, HANDLE_FLAGS, timer_handle_slots,
+    "asyncfast.TimerHandle", sizeof(AfTimerHandle), 0, HANDLE_FLAGS | Py_TPFLAGS_HAVE_GC, timer_handle_slots,
 };
 
 #if AF_HAVE_THREADSAFE_HANDLE
@@ -588,9 +607,7 @@ af_handle_new_threadsafe(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, 
         return NULL;
     }
     h->done = NULL;
-    int rc = handle_fill(&h->handle, loop, args, nargs, context);
-    PyObject_GC_Track(h);
-    if (rc < 0) {
+    if (handle_fill(&h->handle, loop, args, nargs, context) < 0) {
         Py_DECREF(h);
         return NULL;
     }
@@ -682,8 +699,6 @@ static PyMethodDef threadsafe_handle_methods[] = {
 static PyType_Slot threadsafe_handle_slots[] = {
     {Py_tp_doc, (void *)"What call_soon_threadsafe() returns: a Handle that any thread may cancel."},
     {Py_tp_dealloc, threadsafe_handle_tp_dealloc},
-    {Py_tp_traverse, handle_tp_traverse},
-    {Py_tp_clear, handle_tp_clear},
     {Py_tp_repr, handle_tp_repr},
     {Py_tp_methods, threadsafe_handle_methods},
     {Py_tp_getset, handle_getset},

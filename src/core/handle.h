@@ -17,6 +17,7 @@ typedef struct {
     char cancelled;
     char started;               /* running now */
     char shared;                /* context is a pristine one, see context.h */
+    char repeats;               /* a reader or writer: runs more than once */
     unsigned long runner;       /* threadsafe handles: the thread that runs it */
     PyObject *debug;            /* debug mode: source traceback, then repr when cancelled; mostly NULL */
     PyObject *weakrefs;
@@ -39,6 +40,10 @@ AF_API AfTimerHandle *af_timer_handle_new(AfLoop *loop, double when, PyObject *c
 /* Run it.  0: done, errors went to the loop's exception handler; -1: SystemExit, KeyboardInterrupt, or worse. */
 AF_API int af_handle_run(AfHandle *h);
 AF_API int af_handle_run_threadsafe(AfHandle *h);
+AF_API void af_handle_finish(AfHandle *h);      /* it has run, and nobody will ask about its callback: let go of it */
+
+/* For the traverse of what holds a handle: the handle, or what it refers to if the collector does not know it. */
+AF_API int af_handle_visit(AfHandle *h, visitproc visit, void *arg);
 
 /* The timer fired: the handle's own reference, which the timer held, passes to the caller. */
 static inline AfHandle *

@@ -539,6 +539,7 @@ loop_watch_add(AfLoop *loop, unsigned what, const char *method, PyObject *const 
         loop_watch_free_if_idle(loop, w);
         return NULL;
     }
+    h->repeats = 1;
     unsigned before = w->watcher.want;
     w->watcher.want |= what;
     int rc = af_poll_update(&loop->poll, &w->watcher);
@@ -796,6 +797,9 @@ loop_run_ready(AfLoop *loop)
         PyObject *obj = (PyObject *)(entry & ~(uintptr_t)AF_ENTRY_BITS);
         int kind = (int)(entry & AF_ENTRY_BITS);
         int rc = af_likely(!loop->debug) ? loop_run_entry(loop, obj, kind) : loop_run_entry_debug(loop, obj, kind);
+        if (Py_REFCNT(obj) > 1 && (kind == AF_ENTRY_HANDLE || kind == AF_ENTRY_THREADSAFE)) {
+            af_handle_finish((AfHandle *)obj);
+        }
         Py_DECREF(obj);
         if (af_unlikely(rc < 0)) {
             return -1;
@@ -1027,7 +1031,18 @@ loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(loop));
     for (size_t i = 0; i < af_ring_len(&loop->ready); i++) {
-        Py_VISIT((PyObject *)(af_ring_at(&loop->ready, i) & ~(uintptr_t)AF_ENTRY_BITS));
+        uintptr_t entry = af_ring_at(&loop->ready, i);
+        PyObject *obj = (PyObject *)(entry & ~(uintptr_t)AF_ENTRY_BITS);
+        int kind = (int)(entry & AF_ENTRY_BITS), rc = 0;
+        if (kind == AF_ENTRY_HANDLE || kind == AF_ENTRY_THREADSAFE) {
+            rc = af_handle_visit((AfHandle *)obj, visit, arg);
+        }
+        else {
+            Py_VISIT(obj);
+        }
+        if (rc != 0) {
+            return rc;
+        }
     }
     for (int pass = 0; pass < 2; pass++) {
         const af_heap_slot *slots = pass ? loop->timers.staged : loop->timers.heap;
@@ -1046,8 +1061,13 @@ loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
     }
     for (int fd = 0; fd < loop->nwatches; fd++) {
         if (loop->watches[fd] != NULL) {
-            Py_VISIT(loop->watches[fd]->reader);
-            Py_VISIT(loop->watches[fd]->writer);
+            PyObject *pair[2] = {loop->watches[fd]->reader, loop->watches[fd]->writer};
+            for (int i = 0; i < 2; i++) {
+                int rc = pair[i] == NULL ? 0 : af_handle_visit((AfHandle *)pair[i], visit, arg);
+                if (rc != 0) {
+                    return rc;
+                }
+            }
         }
     }
     Py_VISIT(loop->module);
