@@ -20,6 +20,7 @@ static const struct {
     {offsetof(AfState, CancelledError), "asyncio.exceptions", "CancelledError"},
     {offsetof(AfState, InvalidStateError), "asyncio.exceptions", "InvalidStateError"},
     {offsetof(AfState, get_event_loop), "asyncio.events", "get_event_loop"},
+    {offsetof(AfState, get_running_loop), "asyncio.events", "_get_running_loop"},
     {offsetof(AfState, iscoroutine), "asyncio.coroutines", "iscoroutine"},
     {offsetof(AfState, extract_stack), "traceback", "extract_stack"},
     {offsetof(AfState, future_repr_info), "asyncio.base_futures", "_future_repr_info"},
@@ -79,7 +80,7 @@ static const size_t module_others[] = {
     offsetof(AfState, TimerHandleType), offsetof(AfState, ThreadsafeHandleType), offsetof(AfState, FutureType),
     offsetof(AfState, FutureIterType), offsetof(AfState, TaskType), offsetof(AfState, SleepType),
     offsetof(AfState, AwaitValType), offsetof(AfState, hooks), offsetof(AfState, kw_context),
-    offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types),
+    offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types), offsetof(AfState, stop),
 };
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
@@ -271,7 +272,9 @@ module_drop_recycled(AfState *st)
         void *item;
         lists[i].list->closed = 1;
         while ((item = af_freelist_pop(lists[i].list)) != NULL) {
+            PyTypeObject *type = Py_TYPE((PyObject *)item);
             lists[i].release(item);
+            Py_DECREF(type);
         }
     }
 }

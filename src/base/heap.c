@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define HEAP_ARITY 4        /* 96 bytes of children: two cache lines a level, half the levels of a binary heap */
+#define HEAP_SORT_FROM 64
 
 static inline int
 heap_before(const af_heap_slot *a, const af_heap_slot *b)
@@ -189,6 +190,35 @@ af_heap_pop_due(af_heap *h, int64_t now)
     return t;
 }
 
+static int
+heap_compare(const void *a, const void *b)
+{
+    return heap_before(a, b) ? -1 : 1;
+}
+
+AF_API const af_heap_slot *
+af_heap_take_all_due(af_heap *h, int64_t now, size_t *n)
+{
+    if (af_heap_len(h) < HEAP_SORT_FROM || af_heap_next(h) > now) {
+        return NULL;
+    }
+    int sorted = 1;
+    for (size_t i = 0; i < h->nheap; i++) {
+        if (h->heap[i].when > now) {
+            return NULL;
+        }
+        sorted = sorted && (i == 0 || heap_before(&h->heap[i - 1], &h->heap[i]));
+    }
+    /* Sorting the array once beats taking the timers out one by one, each through the levels of the heap and with a
+       write to every timer that moves (bench: timer_fire). */
+    if (!sorted) {
+        qsort(h->heap, h->nheap, sizeof(*h->heap), heap_compare);
+    }
+    *n = h->nheap;
+    h->nheap = 0;
+    return h->heap;
+}
+
 AF_API af_timer *
 af_heap_any(const af_heap *h)
 {
@@ -220,3 +250,4 @@ af_heap_check(const af_heap *h)
 #endif
 
 #undef HEAP_ARITY
+#undef HEAP_SORT_FROM

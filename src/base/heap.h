@@ -34,6 +34,10 @@ AF_API void af_heap_fini(af_heap *h);
 AF_API int af_heap_arm(af_heap *h, af_timer *t, int64_t when);     /* 0 or -ENOMEM */
 AF_API void af_heap_disarm(af_heap *h, af_timer *t);               /* no-op when not armed */
 AF_API af_timer *af_heap_pop_due(af_heap *h, int64_t now);         /* the first with when <= now, disarmed, or NULL */
+
+/* Many timers and all of them due: the whole heap in order, *n of them, emptied but not disarmed (set each one's pos to
+   0); valid until a timer is armed.  Otherwise NULL: use af_heap_pop_due(). */
+AF_API const af_heap_slot *af_heap_take_all_due(af_heap *h, int64_t now, size_t *n);
 AF_API af_timer *af_heap_any(const af_heap *h);                    /* one armed timer or NULL: for emptying */
 #ifdef AF_DEBUG
 AF_API int af_heap_check(const af_heap *h);                        /* 1 if every invariant holds */

@@ -69,7 +69,7 @@ af_future_new(AfLoop *loop)
     AfState *st = loop->st;
     AfFuture *f = af_freelist_pop(&st->futures);
     if (f != NULL) {
-        AF_REVIVE(f, st->FutureType);
+        AF_REVIVE(f);
     }
     else {
         f = PyObject_GC_New(AfFuture, st->FutureType);
@@ -689,7 +689,7 @@ af_future_iter(PyObject *self)
     AfState *st = f->st;
     AfFutureIter *it = af_freelist_pop(&st->iters);
     if (it != NULL) {
-        AF_REVIVE(it, st->FutureIterType);
+        AF_REVIVE(it);
     }
     else {
         it = PyObject_GC_New(AfFutureIter, st->FutureIterType);
@@ -735,15 +735,58 @@ future_iter_am_send(AfFutureIter *it, PyObject *Py_UNUSED(arg), PyObject **resul
     return PYGEN_ERROR;
 }
 
-/* StopIteration(value), whatever the value is (a tuple must not become its arguments). */
-AF_API void
-af_set_stop_iteration(PyObject *value)
+/* StopIteration(value), whatever the value is (a tuple must not become its arguments).
+
+   `await` wants its result in a StopIteration, and takes it out again at once: inside a step one exception object is
+   used over and over, as long as nobody kept it.  Between uses it is empty and unknown to the collector, so that no
+   Python code can come upon it. */
+static int
+future_stop_is_ours_alone(PyStopIterationObject *stop)
 {
-    PyObject *exc = PyObject_CallOneArg(PyExc_StopIteration, value);
-    if (exc != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, exc);
-        Py_DECREF(exc);
+    return Py_REFCNT(stop) == 1 && stop->traceback == NULL && stop->context == NULL && stop->cause == NULL &&
+           stop->dict == NULL && stop->notes == NULL;
+}
+
+AF_API void
+af_set_stop_iteration(AfState *st, PyObject *value)
+{
+    PyStopIterationObject *stop = (PyStopIterationObject *)st->stop;
+    if (stop == NULL || st->stepping == NULL || st->stop_in_use) {
+        stop = (PyStopIterationObject *)PyObject_CallOneArg(PyExc_StopIteration, value);
+        if (stop != NULL && st->stop == NULL && st->stepping != NULL) {
+            st->stop = Py_NewRef((PyObject *)stop);
+            st->stop_in_use = 1;
+            PyObject_GC_UnTrack(stop);
+        }
     }
+    else {
+        PyObject *args = PyTuple_Pack(1, value);
+        if (args == NULL) {
+            return;
+        }
+        Py_XSETREF(stop->args, args);
+        Py_XSETREF(stop->value, Py_NewRef(value));
+        Py_INCREF(stop);
+        st->stop_in_use = 1;
+    }
+    if (stop != NULL) {
+        PyErr_SetRaisedException((PyObject *)stop);
+    }
+}
+
+AF_API void
+af_release_stop_iteration(AfState *st)
+{
+    PyStopIterationObject *stop = (PyStopIterationObject *)st->stop;
+    st->stop_in_use = 0;
+    if (future_stop_is_ours_alone(stop)) {
+        Py_CLEAR(stop->args);
+        Py_CLEAR(stop->value);
+        return;
+    }
+    PyObject_GC_Track(stop);        /* somebody keeps it: it is theirs */
+    st->stop = NULL;
+    Py_DECREF(stop);
 }
 
 static PyObject *
@@ -755,7 +798,7 @@ future_iter_tp_iternext(AfFutureIter *it)
         return result;
     case PYGEN_RETURN:
         if (result != Py_None) {
-            af_set_stop_iteration(result);
+            af_set_stop_iteration(it->st, result);
         }
         Py_DECREF(result);
         return NULL;
@@ -859,8 +902,8 @@ future_iter_tp_dealloc(AfFutureIter *it)
     Py_CLEAR(it->future);
     if (!(af_state_is_alive(type) && af_freelist_push(&it->st->iters, it))) {
         PyObject_GC_Del(it);
+        Py_DECREF(type);
     }
-    Py_DECREF(type);
 }
 
 static PyMethodDef future_iter_methods[] = {
@@ -982,11 +1025,9 @@ future_tp_dealloc(PyObject *self)
     future_tp_clear(f);
     if (type->tp_dealloc == future_tp_dealloc && st != NULL && af_state_is_alive(type) &&
         af_freelist_push(&st->futures, f)) {
-        /* kept for the next create_future() */
+        return;             /* with its reference to the type, for the next create_future() */
     }
-    else {
-        type->tp_free(self);
-    }
+    type->tp_free(self);
     Py_DECREF(type);
 }
 

@@ -62,7 +62,8 @@ AF_API int af_future_note_awaited_by(AfState *st, PyObject *fut, PyObject *waite
 #endif
 
 /* What the C iterators of awaitables share. */
-AF_API void af_set_stop_iteration(PyObject *value);
+AF_API void af_set_stop_iteration(AfState *st, PyObject *value);
+AF_API void af_release_stop_iteration(AfState *st);     /* at the end of a step, if st->stop_in_use */
 AF_API PyObject *af_raise_thrown(PyObject *const *args, Py_ssize_t nargs);      /* always NULL, with the exception set */
 
 static inline int

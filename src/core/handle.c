@@ -31,7 +31,7 @@ handle_alloc(PyTypeObject *type, af_freelist *list)
 {
     void *h = af_freelist_pop(list);
     if (h != NULL) {
-        AF_REVIVE(h, type);
+        AF_REVIVE(h);
         return h;
     }
     return PyType_IS_GC(type) ? PyObject_GC_New(PyObject, type) : PyObject_New(PyObject, type);
@@ -477,8 +477,8 @@ handle_dealloc_into(AfHandle *h, af_freelist *list)
     Py_CLEAR(h->loop);          /* it held the module; from here on only the type tells whether list is still there */
     if (!(af_state_is_alive(type) && af_freelist_push(list, h))) {
         type->tp_free(h);
+        Py_DECREF(type);
     }
-    Py_DECREF(type);
 }
 
 static void
@@ -618,7 +618,6 @@ AF_API int
 af_handle_run_threadsafe(AfHandle *self)
 {
     AfThreadsafeHandle *h = (AfThreadsafeHandle *)self;
-    h->handle.runner = PyThread_get_thread_ident();
     int rc = af_handle_run(self);
     if (h->done != NULL) {
         PyThread_release_lock(h->done);
@@ -630,7 +629,7 @@ af_handle_run_threadsafe(AfHandle *self)
 static int
 threadsafe_handle_settle(AfThreadsafeHandle *h)
 {
-    if (!h->handle.started || h->handle.runner == PyThread_get_thread_ident()) {
+    if (!h->handle.started || ((AfLoop *)h->handle.loop)->thread == PyThread_get_thread_ident()) {
         return 0;
     }
     if (h->done == NULL) {

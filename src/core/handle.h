@@ -18,7 +18,6 @@ typedef struct {
     char started;               /* running now */
     char shared;                /* context is a pristine one, see context.h */
     char repeats;               /* a reader or writer: runs more than once */
-    unsigned long runner;       /* threadsafe handles: the thread that runs it */
     PyObject *debug;            /* debug mode: source traceback, then repr when cancelled; mostly NULL */
     PyObject *weakrefs;
 } AfHandle;

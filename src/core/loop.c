@@ -710,6 +710,14 @@ loop_poll_if_due(AfLoop *loop)
     return rc < 0 || PyErr_CheckSignals() < 0 ? -1 : 0;
 }
 
+/* Its owner goes to the ring; the reference the timer held goes along. */
+static inline int
+loop_fire(AfLoop *loop, af_timer *t)
+{
+    return t->kind == AF_TIMER_SLEEP ? af_sleep_fire(af_container_of(t, AfSleep, timer))
+                                     : af_loop_push_steal(loop, af_handle_of_timer(t), AF_ENTRY_HANDLE);
+}
+
 static int
 loop_fire_timers(AfLoop *loop)
 {
@@ -717,16 +725,20 @@ loop_fire_timers(AfLoop *loop)
     if (now == -1 && PyErr_Occurred()) {
         return -1;
     }
-    af_timer *t;
-    while ((t = af_heap_pop_due(&loop->timers, now)) != NULL) {
-        int rc = t->kind == AF_TIMER_SLEEP
-            ? af_sleep_fire(af_container_of(t, AfSleep, timer))
-            : af_loop_push_steal(loop, af_handle_of_timer(t), AF_ENTRY_HANDLE);     /* the timer's reference */
-        if (rc < 0) {
-            return -1;
-        }
+    size_t n = 0;
+    const af_heap_slot *all = loop->debug ? NULL : af_heap_take_all_due(&loop->timers, now, &n);
+    for (size_t i = 0; i < n; i++) {
+        all[i].timer->pos = 0;
     }
-    return 0;
+    int rc = 0;
+    for (size_t i = 0; i < n; i++) {
+        rc |= loop_fire(loop, all[i].timer);        /* out of memory: each gives up its reference all the same */
+    }
+    af_timer *t;
+    while (rc == 0 && (t = af_heap_pop_due(&loop->timers, now)) != NULL) {
+        rc = loop_fire(loop, t);
+    }
+    return rc;
 }
 
 static int
@@ -826,7 +838,7 @@ static PyObject *
 loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 {
     af_awaitval_mark mark;
-    struct AfTask *outer = loop->st->stepping;
+    AfLoop *outer = loop->st->stepping;
     int rc;
     af_awaitval_enter(loop->st, loop->await_values, &mark);
     loop->st->stepping = NULL;

@@ -32,6 +32,7 @@ typedef struct AfLoop {
     PyObject *runner;           /* ... and would run in this one */
     char entered;               /* ... which the thread is in, between two entries of the ring */
     PyObject *told_current;     /* borrowed: the task that asyncio has been told is current, or NULL */
+    struct AfTask *stepping;    /* borrowed: the task that is being stepped */
     int64_t polled_at;          /* clock at the last poll */
     int64_t released_at;        /* clock when the interpreter's lock was last given up by a poll */
     unsigned since_poll;        /* callbacks run since the last poll */

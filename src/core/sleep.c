@@ -46,7 +46,7 @@ af_sleep_call(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObjec
     }
     AfSleep *s = af_freelist_pop(&st->sleeps);
     if (s != NULL) {
-        AF_REVIVE(s, st->SleepType);
+        AF_REVIVE(s);
     }
     else {
         s = PyObject_GC_New(AfSleep, st->SleepType);
@@ -128,6 +128,24 @@ sleep_pass_on(AfSleep *s, PyObject *arg, PyObject **result)
     return how;
 }
 
+/* The task of ours that this thread is stepping, or NULL: none, or not one that can take a sleep over. */
+static AfTask *
+sleep_current_task(AfState *st)
+{
+    AfLoop *loop = st->stepping;
+    if (af_unlikely(loop == NULL || loop->thread != PyThread_get_thread_ident())) {
+        /* another thread's loop set it last */
+        PyObject *running = PyObject_CallNoArgs(st->get_running_loop);
+        if (running == NULL) {
+            PyErr_Clear();
+            return NULL;
+        }
+        loop = running == Py_None ? NULL : af_loop_fast(st, running);
+        Py_DECREF(running);     /* it runs: it is held */
+    }
+    return loop == NULL || !loop->fast_soon ? NULL : loop->stepping;
+}
+
 static PySendResult
 sleep_start(AfSleep *s, PyObject *arg, PyObject **result)
 {
@@ -142,9 +160,8 @@ sleep_start(AfSleep *s, PyObject *arg, PyObject **result)
         *result = Py_NewRef(Py_None);
         return PYGEN_NEXT;
     }
-    AfTask *task = s->st->stepping;
-    AfLoop *loop = task == NULL ? NULL : af_loop_fast(s->st, task->fut.loop);
-    if (loop == NULL) {
+    AfTask *task = sleep_current_task(s->st);
+    if (task == NULL) {
         s->inner = PyObject_CallFunction(s->st->asyncio_sleep, "dO", s->delay, s->result);
         if (s->inner == NULL) {
             return PYGEN_ERROR;
@@ -152,6 +169,7 @@ sleep_start(AfSleep *s, PyObject *arg, PyObject **result)
         s->stage = AF_SLEEP_INNER;
         return sleep_pass_on(s, arg, result);
     }
+    AfLoop *loop = (AfLoop *)task->fut.loop;
     int64_t when = af_deadline_ns((double)af_clock_ns() / 1e9 + s->delay);
     if (af_loop_arm(loop, &s->timer, when) < 0) {
         return PYGEN_ERROR;
@@ -199,7 +217,7 @@ sleep_tp_iternext(AfSleep *s)
         return result;
     case PYGEN_RETURN:
         if (result != Py_None) {        /* None needs no StopIteration */
-            af_set_stop_iteration(result);
+            af_set_stop_iteration(s->st, result);
         }
         Py_DECREF(result);
         return NULL;
@@ -224,7 +242,7 @@ sleep_send(AfSleep *s, PyObject *arg)
     PyObject *result;
     PySendResult how = sleep_am_send(s, arg, &result);
     if (how == PYGEN_RETURN) {
-        af_set_stop_iteration(result);
+        af_set_stop_iteration(s->st, result);
         Py_CLEAR(result);
     }
     return how == PYGEN_ERROR ? NULL : result;
@@ -384,8 +402,8 @@ sleep_tp_dealloc(AfSleep *s)
     Py_CLEAR(s->loop);
     if (!(af_state_is_alive(type) && af_freelist_push(&s->st->sleeps, s))) {
         PyObject_GC_Del(s);
+        Py_DECREF(type);
     }
-    Py_DECREF(type);
 }
 
 static PyMethodDef sleep_methods[] = {

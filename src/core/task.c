@@ -394,8 +394,12 @@ task_drive(AfTask *t, PyObject *exc)
     AfState *st = t->fut.st;
     PyObject *result;
     PySendResult how;
-    struct AfTask *outer = st->stepping;
-    st->stepping = t;
+    AfLoop *loop = af_loop_fast(st, t->fut.loop), *outer_loop = st->stepping;
+    struct AfTask *outer_task = loop == NULL ? NULL : loop->stepping;
+    st->stepping = loop;
+    if (af_likely(loop != NULL)) {
+        loop->stepping = t;
+    }
     if (af_likely(exc == NULL)) {
         how = task_send(t, &result);
     }
@@ -403,7 +407,13 @@ task_drive(AfTask *t, PyObject *exc)
         how = task_throw(t, exc, &result);
         Py_DECREF(exc);
     }
-    st->stepping = outer;
+    st->stepping = outer_loop;
+    if (af_likely(loop != NULL)) {
+        loop->stepping = outer_task;
+    }
+    if (st->stop_in_use) {
+        af_release_stop_iteration(st);
+    }
     int rc;
     switch (how) {
     case PYGEN_NEXT:
@@ -736,7 +746,7 @@ af_task_new(AfLoop *loop, PyObject *coro, PyObject *name, PyObject *context, int
     }
     AfTask *t = af_freelist_pop(&st->tasks);
     if (t != NULL) {
-        AF_REVIVE(t, st->TaskType);
+        AF_REVIVE(t);
     }
     else {
         t = PyObject_GC_New(AfTask, st->TaskType);
@@ -1044,8 +1054,8 @@ task_tp_dealloc(PyObject *self)
     task_tp_clear(t);
     if (!(exact && st != NULL && af_state_is_alive(type) && af_freelist_push(&st->tasks, t))) {
         type->tp_free(self);
+        Py_DECREF(type);
     }
-    Py_DECREF(type);
 }
 
 static PyMethodDef task_methods[] = {

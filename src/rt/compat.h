@@ -85,7 +85,12 @@ af_lookup_attr(PyObject *obj, PyObject *name, PyObject **value)
 #endif
 }
 
-/* A recycled object starts life again: type, one reference, debug builds' accounts. */
-#define AF_REVIVE(obj, type) ((void)PyObject_Init((PyObject *)(obj), (type)))
+/* A recycled object starts life again.  It kept its type, and its reference to it; a debug build keeps accounts of
+   references and wants to be told. */
+#if defined(Py_REF_DEBUG) || defined(Py_GIL_DISABLED)
+#  define AF_REVIVE(obj) (PyObject_Init((PyObject *)(obj), Py_TYPE(obj)), Py_DECREF(Py_TYPE(obj)))
+#else
+#  define AF_REVIVE(obj) Py_SET_REFCNT((PyObject *)(obj), 1)
+#endif
 
 #endif

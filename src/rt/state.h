@@ -55,6 +55,7 @@ typedef struct AfState {
     PyObject *CancelledError;
     PyObject *InvalidStateError;
     PyObject *get_event_loop;
+    PyObject *get_running_loop;
     PyObject *iscoroutine;
     PyObject *extract_stack;
     PyObject *future_repr_info;
@@ -101,12 +102,15 @@ typedef struct AfState {
     /* types seen to be coroutines by asyncio.iscoroutine() */
     PyObject *coroutine_types;
 
+    PyObject *stop;                     /* a StopIteration to use again, or NULL: see future.c */
+
     /* plain data */
+    int stop_in_use;
     int share_contexts;                 /* core/context.h */
     int create_task_takes_eager;        /* BaseEventLoop.create_task() of this Python passes eager_start on */
     uint64_t task_counter;
     af_link loops;                      /* every AfLoop alive, by AfLoop.link */
-    struct AfTask *stepping;            /* borrowed: the task one of our loops is stepping now */
+    struct AfLoop *stepping;            /* borrowed: a loop that is stepping a task, probably this thread's: check */
     af_freelist futures, tasks, iters, handles, threadsafes, timers, sleeps;
 } AfState;
 
