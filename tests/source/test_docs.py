@@ -1,0 +1,54 @@
+"""What the README shows is run, and what the documents say of files is there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def run(*args, cwd, **environ):
+    return subprocess.run([sys.executable, *args], cwd=cwd, env=os.environ | environ, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=60)
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.strip().splitlines()[-1][:40])
+def test_a_python_block_of_the_readme_runs(block, tmp_path):
+    (tmp_path / "block.py").write_text(block, encoding="utf-8")
+    done = run("block.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_has_python_blocks():
+    assert len(blocks("python")) >= 5
+
+
+def test_the_readme_has_two_lines_to_paste():
+    install, test = blocks("sh")
+    assert install.count("\n") == test.count("\n") == 1
+    assert "pip install ." in install and "examples/hello.py" in install
+    assert "pip install '.[test]'" in test and test.rstrip().endswith("pytest")
+
+
+def test_hello_runs(tmp_path):
+    done = run(str(CHECKOUT / "examples" / "hello.py"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("hello from asyncfast")
+
+
+def test_relative_links_lead_somewhere():
+    bad = []
+    for document in (*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+            if not (document.parent / link).exists():
+                bad.append(f"{document.name}: {link}")
+    assert not bad
