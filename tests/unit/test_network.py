@@ -1,0 +1,252 @@
+"""Streams, datagrams, pipes and subprocesses: that what is built on the loop works on it."""
+
+import asyncio
+import os
+import socket
+import sys
+
+import pytest
+
+MEGABYTE = bytes(range(256)) * 4096
+
+
+async def echo(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def conversation(reader, writer, data):
+    writer.write(data)
+    writer.write_eof()
+    assert await reader.read() == data
+    writer.close()
+    await writer.wait_closed()
+
+
+async def close(server):
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("size", [1, 1000, 3 << 20])
+async def test_tcp(loop, size):
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    data = (MEGABYTE * 3)[:size]
+    await asyncio.gather(*[conversation(*await asyncio.open_connection(*address), data) for _ in range(3)])
+    await close(server)
+
+
+async def test_many_connections(loop):
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=500)
+    address = server.sockets[0].getsockname()
+
+    async def one(n):
+        await conversation(*await asyncio.open_connection(*address), str(n).encode())
+
+    await asyncio.gather(*[one(n) for n in range(100)])
+    await close(server)
+
+
+async def test_transport(loop):
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    assert isinstance(writer.transport, asyncio.Transport)
+    assert writer.get_extra_info("peername") == server.sockets[0].getsockname()
+    assert writer.get_extra_info("sockname")[0] == "127.0.0.1" and writer.get_extra_info("socket").fileno() > 0
+    assert "Transport" in repr(writer.transport) and not writer.is_closing()
+    with pytest.raises(RuntimeError, match="is used by transport"):
+        loop.add_reader(writer.get_extra_info("socket").fileno(), print)
+    writer.write(b"line 1\nline 2\n")
+    assert [await reader.readline(), await reader.readuntil(b"\n")] == [b"line 1\n", b"line 2\n"]
+    writer.close()
+    await writer.wait_closed()
+    await close(server)
+
+
+async def test_refused(loop):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*sock.getsockname())
+
+
+async def test_connection_lost(loop):
+    lost = loop.create_future()
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport):
+            transport.abort()
+
+        def connection_lost(self, error):
+            lost.set_result(error)
+
+    server = await loop.create_server(Protocol, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    assert await lost is None
+    try:
+        assert await reader.read() == b""
+    except ConnectionResetError:
+        pass
+    writer.close()
+    try:
+        await writer.wait_closed()
+    except ConnectionResetError:
+        pass
+    await close(server)
+
+
+async def test_flow_control(loop):
+    """A peer that does not read stops the writer, and sets it going again."""
+    got = loop.create_future()
+
+    async def slow(reader, writer):
+        await asyncio.sleep(0.01)
+        total = 0
+        while data := await reader.read(1 << 20):
+            total += len(data)
+        got.set_result(total)
+        writer.close()
+
+    server = await asyncio.start_server(slow, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    for _ in range(20):
+        writer.write(MEGABYTE)
+        await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert await got == 20 * len(MEGABYTE)
+    await close(server)
+
+
+async def test_buffered_protocol(loop):
+    done = loop.create_future()
+
+    class Protocol(asyncio.BufferedProtocol):
+        def connection_made(self, transport):
+            self.buffer, self.got = bytearray(100), b""
+
+        def get_buffer(self, hint):
+            return self.buffer
+
+        def buffer_updated(self, count):
+            self.got += self.buffer[:count]
+
+        def connection_lost(self, error):
+            done.set_result(self.got)
+
+    server = await loop.create_server(Protocol, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(MEGABYTE[:10_000])
+    writer.close()
+    await writer.wait_closed()
+    assert await done == MEGABYTE[:10_000]
+    await close(server)
+
+
+async def test_unix(loop, tmp_path):
+    path = str(tmp_path / "socket")
+    server = await asyncio.start_unix_server(echo, path)
+    await conversation(*await asyncio.open_unix_connection(path), MEGABYTE)
+    await close(server)
+
+
+async def test_udp(loop):
+    class Echo(asyncio.DatagramProtocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def datagram_received(self, data, address):
+            self.transport.sendto(data, address)
+
+    class Client(asyncio.DatagramProtocol):
+        def datagram_received(self, data, address):
+            answers.put_nowait(data)
+
+    answers = asyncio.Queue()
+    server, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+    client, _ = await loop.create_datagram_endpoint(Client, remote_addr=server.get_extra_info("sockname"))
+    for data in (b"x", b"y" * 1000, b"z" * 60_000):
+        client.sendto(data)
+        assert await answers.get() == data
+    client.close()
+    server.close()
+    await asyncio.sleep(0)
+
+
+async def test_pipes(loop):
+    read, write = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0))
+    writer, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(write, "wb", 0))
+    writer.write(b"through a pipe")
+    writer.close()
+    assert await reader.read() == b"through a pipe"
+    transport.close()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_subprocess(loop):
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "import sys; print(sys.stdin.read()[::-1])",
+                                                   stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    out, err = await process.communicate(b"abc")
+    assert out == b"cba\n" and err is None and process.returncode == 0
+    process = await asyncio.create_subprocess_shell("exit 3")
+    assert await process.wait() == 3
+    process = await asyncio.create_subprocess_exec("sleep", "1000")
+    process.kill()
+    assert await process.wait() == -9
+    with pytest.raises(FileNotFoundError):
+        await asyncio.create_subprocess_exec("/no/such/program")
+
+
+async def test_subprocesses_at_once(loop):
+    async def one(n):
+        process = await asyncio.create_subprocess_shell(f"echo {n}", stdout=asyncio.subprocess.PIPE)
+        return int((await process.communicate())[0])
+
+    assert await asyncio.gather(*[one(n) for n in range(8)]) == list(range(8))
+
+
+async def test_sendfile(loop, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(MEGABYTE)
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    with open(path, "rb") as file:
+        task = loop.create_task(loop.sendfile(writer.transport, file))
+        assert await reader.readexactly(len(MEGABYTE)) == MEGABYTE
+        assert await task == len(MEGABYTE)
+    writer.close()
+    await writer.wait_closed()
+    await close(server)
+
+
+async def test_accepted_socket(loop):
+    left, right = socket.socketpair()
+    right.setblocking(False)
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_accepted_socket(lambda: asyncio.StreamReaderProtocol(reader), left)
+    await loop.sock_sendall(right, b"x\n")
+    assert await reader.readline() == b"x\n"
+    transport.close()
+    right.close()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_server_object(loop):
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, start_serving=False)
+    assert not server.is_serving() and server.get_loop() is loop
+    await server.start_serving()
+    assert server.is_serving()
+    task = loop.create_task(server.serve_forever())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not server.is_serving()

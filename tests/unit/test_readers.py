@@ -1,0 +1,395 @@
+"""add_reader, add_writer and the sock_* methods."""
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+import weakref
+
+import pytest
+
+
+@pytest.fixture
+def pair():
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    yield left, right
+    left.close()
+    right.close()
+
+
+def turn(loop):
+    loop.stop()
+    loop.run_forever()
+
+
+def turns(loop, condition):
+    while not condition():
+        loop.call_later(0.0005, loop.stop)
+        loop.run_forever()
+
+
+@pytest.mark.parametrize("as_number", [False, True])
+def test_reader(loop, pair, as_number):
+    left, right = pair
+    calls = []
+
+    def readable(*args):
+        calls.append((args, left.recv(10)))
+
+    fd = left.fileno() if as_number else left
+    assert loop.add_reader(fd, readable, 1, 2) is None
+    turn(loop)
+    assert calls == []
+    right.send(b"x")
+    turns(loop, lambda: calls)
+    right.send(b"y")
+    turns(loop, lambda: len(calls) == 2)
+    assert calls == [((1, 2), b"x"), ((1, 2), b"y")]
+    assert loop.remove_reader(fd) is True
+    assert loop.remove_reader(fd) is False
+    right.send(b"z")
+    turn(loop)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("as_number", [False, True])
+def test_writer(loop, pair, as_number):
+    left, right = pair
+    fd = left.fileno() if as_number else left
+    calls = []
+    assert loop.add_writer(fd, calls.append, 1) is None
+    turns(loop, lambda: len(calls) > 2)
+    assert loop.remove_writer(fd) is True and loop.remove_writer(fd) is False
+    count = len(calls)
+    turn(loop)
+    assert len(calls) == count
+
+
+def test_level_triggered(loop, pair):
+    """Called again as long as there is something to read."""
+    left, right = pair
+    calls = []
+    loop.add_reader(left, calls.append, 1)
+    right.send(b"x")
+    turns(loop, lambda: len(calls) >= 5)
+    loop.remove_reader(left)
+
+
+def test_reader_and_writer_on_one(loop, pair):
+    left, right = pair
+    calls = []
+    loop.add_reader(left, lambda: (left.recv(10), calls.append("r")))
+    loop.add_writer(left, calls.append, "w")
+    right.send(b"x")
+    turns(loop, lambda: {"r", "w"} <= set(calls))
+    assert loop.remove_writer(left)
+    calls.clear()
+    right.send(b"x")
+    turns(loop, lambda: calls)
+    assert calls == ["r"] and loop.remove_reader(left) and not loop.remove_reader(left)
+
+
+def test_replacing(loop, pair):
+    left, right = pair
+    calls = []
+    loop.add_reader(left, calls.append, "old")
+    loop.add_reader(left, lambda: (left.recv(10), calls.append("new")))
+    right.send(b"x")
+    turns(loop, lambda: calls)
+    assert calls == ["new"]
+    loop.remove_reader(left)
+
+
+def test_replaced_and_removed_are_let_go(loop, pair):
+    class Thing:
+        def __call__(self):
+            pass
+
+    left, _ = pair
+    for remove in (lambda: loop.remove_reader(left), lambda: loop.add_reader(left, print), lambda: loop.close()):
+        thing = Thing()
+        ref = weakref.ref(thing)
+        loop.add_reader(left, thing)
+        turn(loop)
+        del thing
+        remove()
+        gc.collect()
+        assert ref() is None
+
+
+def test_remove_inside_the_callback(loop, pair):
+    left, right = pair
+    calls = []
+
+    def readable():
+        calls.append(1)
+        loop.remove_reader(left)
+
+    loop.add_reader(left, readable)
+    right.send(b"x")
+    turns(loop, lambda: calls)
+    turn(loop)
+    turn(loop)
+    assert calls == [1]
+
+
+def test_remove_the_other_in_the_same_turn(loop):
+    """Two are ready, the first callback removes and closes the other's socket."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    calls = []
+
+    def readable(mine, other):
+        calls.append(1)
+        loop.remove_reader(mine)
+        loop.remove_reader(other)
+        other.close()
+
+    (a, b), (c, d) = pairs
+    loop.add_reader(a, readable, a, c)
+    loop.add_reader(c, readable, c, a)
+    b.send(b"x")
+    d.send(b"x")
+    turns(loop, lambda: calls)
+    turn(loop)
+    assert calls == [1]
+    for each in (a, b, c, d):
+        each.close()
+
+
+def test_descriptor_that_is_reused(loop):
+    """A new socket with the number of an old one gets only its own events."""
+    calls = []
+    for i in range(20):
+        left, right = socket.socketpair()
+        loop.add_reader(left, lambda i=i, left=left: (left.recv(10), calls.append(i)))
+        right.send(b"x")
+        turns(loop, lambda: len(calls) == i + 1)
+        loop.remove_reader(left)
+        left.close()
+        right.close()
+    assert calls == list(range(20))
+
+
+def test_closed_without_removing(loop, loop_factory):
+    """A user's mistake; the next socket with that number must still work."""
+    left, right = socket.socketpair()
+    number = left.fileno()
+    loop.add_reader(left, print)
+    turn(loop)
+    left.close()
+    right.close()
+    turn(loop)
+    calls = []
+    left, right = socket.socketpair()
+    if left.fileno() == number:
+        loop.remove_reader(number)
+    loop.add_reader(left, lambda: (left.recv(10), calls.append(1)))
+    right.send(b"x")
+    turns(loop, lambda: calls)
+    loop.remove_reader(left)
+    left.close()
+    right.close()
+
+
+def test_hang_up_wakes_the_reader_and_the_writer(loop, pair):
+    left, right = pair
+    calls = []
+    loop.add_reader(left, lambda: calls.append(left.recv(10)))
+    right.close()
+    turns(loop, lambda: calls)
+    assert calls[0] == b""
+    loop.remove_reader(left)
+    calls.clear()
+    loop.add_writer(left, calls.append, "w")
+    turns(loop, lambda: calls)
+    loop.remove_writer(left)
+
+
+def test_pipe(loop):
+    read, write = os.pipe()
+    calls = []
+    loop.add_reader(read, lambda: calls.append(os.read(read, 10)))
+    os.write(write, b"x")
+    turns(loop, lambda: calls)
+    os.close(write)
+    turns(loop, lambda: len(calls) > 1)
+    assert calls[:2] == [b"x", b""]
+    loop.remove_reader(read)
+    os.close(read)
+
+
+@pytest.mark.parametrize("thing", [-1, "x", None, 1.5, object()], ids=str)
+def test_bad_descriptors(loop, oracle, outcome, thing):
+    for name in ("add_reader", "add_writer"):
+        ours, theirs = (outcome(getattr(each, name), thing, print) for each in (loop, oracle))
+        assert ours[0] is theirs[0]
+    for name in ("remove_reader", "remove_writer"):
+        ours, theirs = (outcome(getattr(each, name), thing) for each in (loop, oracle))
+        assert ours == theirs if not isinstance(theirs, tuple) else ours[0] is theirs[0]
+
+
+def test_number_that_is_not_open(loop, oracle, outcome):
+    ours, theirs = (outcome(each.add_reader, 987654, print) for each in (loop, oracle))
+    assert ours[0] is theirs[0]
+    assert loop.remove_reader(987654) is False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what epoll refuses")
+def test_regular_file(loop, oracle, outcome, tmp_path):
+    with open(tmp_path / "file", "w") as file:
+        ours, theirs = (outcome(each.add_writer, file, print) for each in (loop, oracle))
+        assert ours == theirs and ours[0] is PermissionError
+        assert loop.remove_writer(file) is False
+
+
+def test_callback_that_fails(loop, pair, errors):
+    left, right = pair
+
+    def fail():
+        left.recv(10)
+        1 / 0
+
+    loop.add_reader(left, fail)
+    right.send(b"x")
+    turns(loop, lambda: errors)
+    assert type(errors[0]["exception"]) is ZeroDivisionError
+    loop.remove_reader(left)
+
+
+def test_callback_that_is_fatal(loop, pair):
+    left, right = pair
+    loop.add_reader(left, sys.exit, 3)
+    right.send(b"x")
+    with pytest.raises(SystemExit):
+        loop.run_forever()
+    loop.remove_reader(left)
+    assert loop.run_until_complete(asyncio.sleep(0, "x")) == "x"
+
+
+def test_many_descriptors(loop):
+    pairs = [socket.socketpair() for _ in range(200)]
+    got = set()
+    for i, (left, right) in enumerate(pairs):
+        loop.add_reader(left, lambda i=i, left=left: (left.recv(10), got.add(i)))
+    for left, right in pairs:
+        right.send(b"x")
+    turns(loop, lambda: len(got) == 200)
+    for left, right in pairs:
+        assert loop.remove_reader(left)
+        left.close()
+        right.close()
+
+
+def test_callbacks_run_in_the_context_of_the_call(loop, pair):
+    import contextvars
+    var = contextvars.ContextVar("var", default="default")
+    left, right = pair
+    seen = []
+    var.set("adding")
+    loop.add_reader(left, lambda: (left.recv(10), seen.append(var.get())))
+    var.set("default")
+    right.send(b"x")
+    turns(loop, lambda: seen)
+    assert seen == ["adding"]
+    loop.remove_reader(left)
+
+
+async def test_ready_callbacks_do_not_starve_io(loop, pair):
+    left, right = pair
+
+    def busy():
+        if not future.done():
+            loop.call_soon(busy)
+
+    future = loop.create_future()
+    loop.add_reader(left, lambda: (left.recv(10), future.done() or future.set_result("io")))
+    busy()
+    loop.call_later(0.001, right.send, b"x")
+    assert await future == "io"
+    loop.remove_reader(left)
+
+
+# -- sock_*
+
+async def test_sock_recv_and_sendall(loop, pair):
+    left, right = pair
+    data = bytes(range(256)) * 10_000
+    task = asyncio.ensure_future(loop.sock_sendall(left, data))
+    got = b""
+    while len(got) < len(data):
+        got += await loop.sock_recv(right, 1 << 20)
+    await task
+    assert got == data
+    buffer = bytearray(10)
+    await loop.sock_sendall(left, memoryview(b"hello"))
+    assert await loop.sock_recv_into(right, buffer) == 5 and buffer[:5] == b"hello"
+    left.close()
+    assert await loop.sock_recv(right, 10) == b""
+
+
+async def test_sock_recv_cancelled(loop, pair):
+    left, right = pair
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(loop.sock_recv(left, 10), 0.001)
+    right.send(b"x")
+    assert await loop.sock_recv(left, 10) == b"x"
+    assert loop.remove_reader(left) is False
+
+
+async def test_sock_accept_and_connect(loop):
+    with socket.socket() as server, socket.socket() as client:
+        server.setblocking(False)
+        client.setblocking(False)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        accept = asyncio.ensure_future(loop.sock_accept(server))
+        await loop.sock_connect(client, server.getsockname())
+        connection, address = await accept
+        with connection:
+            assert address == client.getsockname() and connection.gettimeout() == 0
+            await loop.sock_sendall(connection, b"x")
+            assert await loop.sock_recv(client, 10) == b"x"
+
+
+async def test_sock_connect_refused(loop):
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(("127.0.0.1", 0))
+        client.setblocking(False)
+        with pytest.raises(ConnectionRefusedError):
+            await loop.sock_connect(client, server.getsockname())
+
+
+async def test_sock_datagrams(loop):
+    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+        for each in (one, two):
+            each.setblocking(False)
+            each.bind(("127.0.0.1", 0))
+        assert await loop.sock_sendto(one, b"x", two.getsockname()) == 1
+        assert await loop.sock_recvfrom(two, 10) == (b"x", one.getsockname())
+        buffer = bytearray(10)
+        await loop.sock_sendto(one, b"yy", two.getsockname())
+        assert await loop.sock_recvfrom_into(two, buffer) == (2, one.getsockname())
+
+
+async def test_sock_sendfile(loop, pair, tmp_path):
+    left, right = pair
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 1000)
+    with open(path, "rb") as file:
+        assert await loop.sock_sendfile(left, file) == 3000
+    got = b""
+    while len(got) < 3000:
+        got += await loop.sock_recv(right, 10_000)
+    assert got == b"abc" * 1000
+
+
+@pytest.mark.kinds("asyncfast-debug", "asyncio-debug")
+async def test_blocking_socket_is_refused(loop, pair):
+    left, _ = pair
+    left.setblocking(True)
+    with pytest.raises(ValueError, match="the socket must be non-blocking"):
+        await loop.sock_recv(left, 10)
