@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define HEAP_ARITY 4        /* 96 bytes of children: two cache lines a level, half the levels of a binary heap */
 #define HEAP_SORT_FROM 64
+#define HEAP_DIGIT 11
 
 static inline int
 heap_before(const af_heap_slot *a, const af_heap_slot *b)
@@ -190,33 +192,64 @@ af_heap_pop_due(af_heap *h, int64_t now)
     return t;
 }
 
+/* By deadline, keeping the order of equal ones, which is the order of arming: radix sort, HEAP_DIGIT bits at a time.
+   0 or -ENOMEM. */
 static int
-heap_compare(const void *a, const void *b)
+heap_sort_stable(af_heap_slot *slots, size_t n, uint64_t first, uint64_t last)
 {
-    return heap_before(a, b) ? -1 : 1;
+    af_heap_slot *other = malloc(n * sizeof(*other)), *from = slots, *to = other;
+    if (other == NULL) {
+        return -ENOMEM;
+    }
+    for (unsigned shift = 0; shift < 64 && (last - first) >> shift != 0; shift += HEAP_DIGIT) {
+        size_t start[1 << HEAP_DIGIT] = {0}, sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            start[(((uint64_t)from[i].when - first) >> shift) & ((1 << HEAP_DIGIT) - 1)]++;
+        }
+        for (size_t d = 0; d < 1 << HEAP_DIGIT; d++) {
+            size_t count = start[d];
+            start[d] = sum;
+            sum += count;
+        }
+        for (size_t i = 0; i < n; i++) {
+            to[start[(((uint64_t)from[i].when - first) >> shift) & ((1 << HEAP_DIGIT) - 1)]++] = from[i];
+        }
+        af_heap_slot *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != slots) {
+        memcpy(slots, from, n * sizeof(*slots));
+    }
+    free(other);
+    return 0;
 }
 
+/* Many timers were armed since the last turn, nothing else is pending, and all of them are due: they need no heap, only
+   sorting, and often not even that (bench: timer_fire). */
 AF_API const af_heap_slot *
 af_heap_take_all_due(af_heap *h, int64_t now, size_t *n)
 {
-    if (af_heap_len(h) < HEAP_SORT_FROM || af_heap_next(h) > now) {
+    if (h->nheap > 0 || h->nstaged < HEAP_SORT_FROM) {
         return NULL;
     }
     int sorted = 1;
-    for (size_t i = 0; i < h->nheap; i++) {
-        if (h->heap[i].when > now) {
-            return NULL;
+    int64_t first = h->staged[0].when, last = first;
+    for (size_t i = 1; i < h->nstaged; i++) {
+        int64_t when = h->staged[i].when;
+        sorted &= when >= h->staged[i - 1].when;
+        first = when < first ? when : first;
+        last = when > last ? when : last;
+        if (h->staged[i].seq < h->staged[i - 1].seq) {
+            return NULL;        /* disarming has moved them about: the heap knows what to do */
         }
-        sorted = sorted && (i == 0 || heap_before(&h->heap[i - 1], &h->heap[i]));
     }
-    /* Sorting the array once beats taking the timers out one by one, each through the levels of the heap and with a
-       write to every timer that moves (bench: timer_fire). */
-    if (!sorted) {
-        qsort(h->heap, h->nheap, sizeof(*h->heap), heap_compare);
+    if (last > now || (!sorted && heap_sort_stable(h->staged, h->nstaged, (uint64_t)first, (uint64_t)last) < 0)) {
+        return NULL;
     }
-    *n = h->nheap;
-    h->nheap = 0;
-    return h->heap;
+    *n = h->nstaged;
+    h->nstaged = 0;
+    return h->staged;
 }
 
 AF_API af_timer *
@@ -251,3 +284,4 @@ af_heap_check(const af_heap *h)
 
 #undef HEAP_ARITY
 #undef HEAP_SORT_FROM
+#undef HEAP_DIGIT

@@ -17,7 +17,7 @@ typedef struct {
 } af_timer;
 
 typedef struct {
-    int64_t when;           /* nanoseconds of the monotonic clock */
+    int64_t when;           /* the deadline, as a number that orders like it: the owner's scale */
     uint64_t seq;           /* order of arming: breaks ties */
     af_timer *timer;
 } af_heap_slot;
@@ -35,8 +35,8 @@ AF_API int af_heap_arm(af_heap *h, af_timer *t, int64_t when);     /* 0 or -ENOM
 AF_API void af_heap_disarm(af_heap *h, af_timer *t);               /* no-op when not armed */
 AF_API af_timer *af_heap_pop_due(af_heap *h, int64_t now);         /* the first with when <= now, disarmed, or NULL */
 
-/* Many timers and all of them due: the whole heap in order, *n of them, emptied but not disarmed (set each one's pos to
-   0); valid until a timer is armed.  Otherwise NULL: use af_heap_pop_due(). */
+/* Many timers, none of them older than a turn, and all due: *n of them in order, out of the heap but not disarmed (set
+   each one's pos to 0); valid until a timer is armed.  Otherwise NULL: use af_heap_pop_due(). */
 AF_API const af_heap_slot *af_heap_take_all_due(af_heap *h, int64_t now, size_t *n);
 AF_API af_timer *af_heap_any(const af_heap *h);                    /* one armed timer or NULL: for emptying */
 #ifdef AF_DEBUG

@@ -35,32 +35,48 @@ typedef struct AfFdWatch {
 
 /* ---- small things ----------------------------------------------------------------------------------------------- */
 
-AF_API int64_t
-af_deadline_ns(double when)
+/* Deadlines are doubles, ordered as asyncio orders them; the heap compares integers.  The bits of a double, read as an
+   integer, order like it; for negative ones the other way round.  NaN counts as long past, as in asyncio's heap. */
+static int64_t
+loop_key(double seconds)
 {
-    if (when >= 9.2e9) {
-        return INT64_MAX;
-    }
-    if (!(when > -9.2e9)) {
+    int64_t bits;
+    if (seconds != seconds) {
         return INT64_MIN;
     }
-    int64_t ns = (int64_t)ceil(when * 1e9);
-    while ((double)ns / 1e9 < when) {
-        ns++;
-    }
-    return ns;
+    seconds += 0.0;             /* -0.0 is 0.0 */
+    memcpy(&bits, &seconds, sizeof(bits));
+    return bits >= 0 ? bits : INT64_MIN - bits;
 }
 
-static int64_t
-loop_now(AfLoop *loop)
+static double
+loop_key_seconds(int64_t key)
+{
+    double seconds;
+    int64_t bits = key >= 0 ? key : INT64_MIN - key;
+    memcpy(&seconds, &bits, sizeof(seconds));
+    return seconds;
+}
+
+/* loop.time(): 0 or -1 */
+static int
+loop_now(AfLoop *loop, double *now)
 {
     if (af_likely(!loop->custom_time)) {
-        return af_clock_ns();
+        *now = (double)af_clock_ns() / 1e9;
+        return 0;
     }
     PyObject *res = PyObject_CallMethod((PyObject *)loop, "time", NULL);
-    double now = res == NULL ? -1.0 : PyFloat_AsDouble(res);
+    *now = res == NULL ? -1.0 : PyFloat_AsDouble(res);
     Py_XDECREF(res);
-    return now == -1.0 && PyErr_Occurred() ? -1 : (int64_t)(now * 1e9);
+    return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* Nanoseconds to wait, never fewer than there are; < 0: for ever. */
+static int64_t
+loop_wait_ns(double seconds)
+{
+    return !(seconds > 0) ? 0 : seconds >= 9e9 ? -1 : (int64_t)ceil(seconds * 1e9);
 }
 
 static int
@@ -111,13 +127,20 @@ af_loop_push_steal(AfLoop *loop, void *obj, int kind)
 }
 
 AF_API int
-af_loop_arm(AfLoop *loop, af_timer *timer, int64_t when)
+af_loop_arm(AfLoop *loop, af_timer *timer, double when)
 {
-    if (af_unlikely(af_heap_arm(&loop->timers, timer, when) < 0)) {
+    if (af_unlikely(af_heap_arm(&loop->timers, timer, loop_key(when)) < 0)) {
         PyErr_NoMemory();
         return -1;
     }
     return 0;
+}
+
+AF_API int
+af_loop_arm_after(AfLoop *loop, af_timer *timer, double delay)
+{
+    double now;
+    return loop_now(loop, &now) < 0 ? -1 : af_loop_arm(loop, timer, now + delay);
 }
 
 AF_API int
@@ -294,7 +317,7 @@ static PyObject *
 loop_call_timer(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
     AfTimerHandle *h = af_timer_handle_new(loop, when, args, nargs, context);
-    if (h == NULL || af_loop_arm(loop, &h->timer, af_deadline_ns(when)) < 0) {
+    if (h == NULL || af_loop_arm(loop, &h->timer, when) < 0) {
         Py_XDECREF(h);
         return NULL;
     }
@@ -316,11 +339,11 @@ loop_call_later(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (delay == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
-    int64_t now = loop_now(loop);
-    if (now == -1 && PyErr_Occurred()) {
+    double now;
+    if (loop_now(loop, &now) < 0) {
         return NULL;
     }
-    return loop_call_timer(loop, (double)now / 1e9 + delay, args + 1, nargs - 1, context);
+    return loop_call_timer(loop, now + delay, args + 1, nargs - 1, context);
 }
 
 static PyObject *
@@ -688,11 +711,11 @@ loop_poll_if_due(AfLoop *loop)
             timeout = -1;
         }
         else {
-            int64_t next = af_heap_next(&loop->timers), now = loop_now(loop);
-            if (now == -1 && PyErr_Occurred()) {
+            double now;
+            if (loop_now(loop, &now) < 0) {
                 return -1;
             }
-            timeout = next == INT64_MAX ? -1 : next > now ? next - now : 0;
+            timeout = loop_wait_ns(loop_key_seconds(af_heap_next(&loop->timers)) - now);
         }
     }
     else if (loop->since_poll < LOOP_POLL_MOST) {
@@ -721,10 +744,11 @@ loop_fire(AfLoop *loop, af_timer *t)
 static int
 loop_fire_timers(AfLoop *loop)
 {
-    int64_t now = loop_now(loop);
-    if (now == -1 && PyErr_Occurred()) {
+    double seconds;
+    if (loop_now(loop, &seconds) < 0) {
         return -1;
     }
+    int64_t now = loop_key(seconds);
     size_t n = 0;
     const af_heap_slot *all = loop->debug ? NULL : af_heap_take_all_due(&loop->timers, now, &n);
     for (size_t i = 0; i < n; i++) {

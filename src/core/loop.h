@@ -89,10 +89,8 @@ AF_API int af_current_swap(AfState *st, PyObject *loop, PyObject *task, PyObject
 /* The same for the loop that runs in this thread, which remembers what it told. 0 or -1. */
 AF_API int af_loop_tell_current(AfLoop *loop, PyObject *task);
 
-/* Arm or disarm a timer; when is in nanoseconds of the monotonic clock. */
-AF_API int af_loop_arm(AfLoop *loop, af_timer *timer, int64_t when);
-
-/* Seconds to nanoseconds, never rounding down; NaN counts as long past, as it does in asyncio's heap. */
-AF_API int64_t af_deadline_ns(double when);
+/* Arm a timer; when is in seconds of loop.time(). */
+AF_API int af_loop_arm(AfLoop *loop, af_timer *timer, double when);
+AF_API int af_loop_arm_after(AfLoop *loop, af_timer *timer, double delay);     /* delay seconds from now */
 
 #endif

@@ -170,8 +170,7 @@ sleep_start(AfSleep *s, PyObject *arg, PyObject **result)
         return sleep_pass_on(s, arg, result);
     }
     AfLoop *loop = (AfLoop *)task->fut.loop;
-    int64_t when = af_deadline_ns((double)af_clock_ns() / 1e9 + s->delay);
-    if (af_loop_arm(loop, &s->timer, when) < 0) {
+    if (af_loop_arm_after(loop, &s->timer, s->delay) < 0) {
         return PYGEN_ERROR;
     }
     Py_INCREF(s);           /* the timer's */
