@@ -27,6 +27,8 @@
 /* A poll that does not wait keeps the interpreter's lock, unless it has been kept this long: other threads may wait. */
 #define LOOP_RELEASE_NS 1000000
 #define LOOP_SIGNAL_STEP 32
+/* Thousands of timers or tasks lie all over memory: ask for them a few entries ahead (bench: timer_fire). */
+#define LOOP_AHEAD 4
 
 typedef struct AfFdWatch {
     af_watcher watcher;
@@ -752,6 +754,9 @@ loop_fire_timers(AfLoop *loop)
     size_t n = 0;
     const af_heap_slot *all = loop->debug ? NULL : af_heap_take_all_due(&loop->timers, now, &n);
     for (size_t i = 0; i < n; i++) {
+        if (i + LOOP_AHEAD < n) {
+            __builtin_prefetch(all[i + LOOP_AHEAD].timer, 1);
+        }
         all[i].timer->pos = 0;
     }
     int rc = 0;
@@ -828,6 +833,11 @@ loop_run_ready(AfLoop *loop)
             if (PyErr_CheckSignals() < 0) {
                 return -1;
             }
+        }
+        if (todo > LOOP_AHEAD) {
+            const char *later = (const char *)(af_ring_at(&loop->ready, LOOP_AHEAD) & ~(uintptr_t)AF_ENTRY_BITS);
+            __builtin_prefetch(later, 1);
+            __builtin_prefetch(later + 64, 1);
         }
         uintptr_t entry = af_ring_pop(&loop->ready);
         PyObject *obj = (PyObject *)(entry & ~(uintptr_t)AF_ENTRY_BITS);
@@ -1314,6 +1324,7 @@ af_loop_setup(PyObject *module, AfState *st)
 #undef LOOP_POLL_MOST
 #undef LOOP_RELEASE_NS
 #undef LOOP_SIGNAL_STEP
+#undef LOOP_AHEAD
 #undef LOOP_KW
 #undef LOOP_F
 #undef LOOP_AT
