@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import types
@@ -139,7 +140,7 @@ def python(source, *args, **environ):
     """What a program of its own prints, as JSON."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ASYNCFAST")}
     done = subprocess.run([sys.executable, *args, "-c", source], env=clean | environ, capture_output=True,
-                          timeout=120, encoding="utf-8")
+                          timeout=120, encoding="utf-8", cwd=tempfile.gettempdir())   # not where the sources are
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -1,0 +1,90 @@
+"""Readers, sockets, streams, datagrams, pipes and subprocesses."""
+
+import asyncio
+import os
+import socket
+
+from _check import SENTINEL, check, finish
+
+
+async def readers():
+    loop = asyncio.get_running_loop()
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+        loop.add_reader(left, repr, SENTINEL)
+        loop.add_reader(left, repr, SENTINEL)
+        loop.add_writer(left, repr, SENTINEL)
+        right.send(b"x")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        loop.remove_writer(left)
+        loop.remove_reader(left)
+        await loop.sock_sendall(left, b"x" * 1000)
+        await loop.sock_recv(right, 1000)
+        try:
+            await asyncio.wait_for(loop.sock_recv(right, 10), 0.0005)
+        except TimeoutError:
+            pass
+
+
+async def echo(reader, writer):
+    writer.write(await reader.readline())
+    writer.close()
+    await writer.wait_closed()
+
+
+async def streams():
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    for _ in range(3):
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"x" * 1000 + b"\n")
+        assert len(await reader.read()) == 1001
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+async def datagrams():
+    loop = asyncio.get_running_loop()
+
+    class Protocol(asyncio.DatagramProtocol):
+        def datagram_received(self, data, address):
+            got.set_result(data)
+
+    got = loop.create_future()
+    server, _ = await loop.create_datagram_endpoint(Protocol, local_addr=("127.0.0.1", 0))
+    client, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, remote_addr=server.get_extra_info("sockname"))
+    client.sendto(b"x")
+    await got
+    client.close()
+    server.close()
+    await asyncio.sleep(0)
+
+
+async def pipes():
+    loop = asyncio.get_running_loop()
+    read, write = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0))
+    os.write(write, b"x")
+    os.close(write)
+    await reader.read()
+    transport.close()
+    await asyncio.sleep(0)
+
+
+async def subprocesses():
+    process = await asyncio.create_subprocess_exec("true", stdout=asyncio.subprocess.PIPE)
+    await process.communicate()
+
+
+check(readers)
+check(streams, 50)
+check(datagrams, 50)
+check(pipes)
+check(subprocesses, 20)
+finish()
