@@ -80,7 +80,7 @@ static const size_t module_others[] = {
     offsetof(AfState, TimerHandleType), offsetof(AfState, ThreadsafeHandleType), offsetof(AfState, FutureType),
     offsetof(AfState, FutureIterType), offsetof(AfState, TaskType), offsetof(AfState, SleepType),
     offsetof(AfState, AwaitValType), offsetof(AfState, hooks), offsetof(AfState, kw_context),
-    offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types), offsetof(AfState, stop),
+    offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types),
 };
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */

@@ -305,7 +305,7 @@ static PyObject *
 awaitval_tp_iternext(AfAwaitVal *v)
 {
     if (v->value != NULL) {
-        af_set_stop_iteration(af_state_of_type(Py_TYPE(v)), v->value);
+        af_set_stop_iteration(v->value);
         Py_CLEAR(v->value);
     }
     return NULL;

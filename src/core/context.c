@@ -27,6 +27,22 @@ af_context_leave(AfLoop *loop)
     }
 }
 
+/* The runner was changed, or somebody holds it: leave it to them. */
+AF_API void
+af_context_give_up(PyObject *runner, PyObject *pristine, char *shared)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    if (PyContext_Exit(runner) < 0) {
+        PyErr_WriteUnraisable(runner);
+    }
+    *shared = AF_CONTEXT_OWN;
+    Py_DECREF(runner);
+    Py_DECREF(pristine);
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+}
+
 AF_API int
 af_context_enter_slow(AfLoop *loop, PyObject *pristine)
 {

@@ -18,6 +18,9 @@
 
 #include "core/loop.h"
 
+/* Whose the context of a task or handle is. */
+enum { AF_CONTEXT_OWN, AF_CONTEXT_PRISTINE, AF_CONTEXT_RUNNING };
+
 /* The beginning of CPython's context object, the same from 3.11 to 3.15. */
 typedef struct {
     PyObject_HEAD
@@ -27,6 +30,7 @@ typedef struct {
 
 AF_API int af_context_probe(AfState *st);       /* sets st->share_contexts; 0 or -1 */
 AF_API PyObject *af_context_take_slow(AfLoop *loop);
+AF_API void af_context_give_up(PyObject *runner, PyObject *pristine, char *shared);
 AF_API int af_context_enter_slow(AfLoop *loop, PyObject *pristine);
 AF_API void af_context_leave(AfLoop *loop);
 
@@ -40,7 +44,7 @@ af_context_vars(PyObject *context)
 static inline PyObject *
 af_context_take(AfLoop *loop, char *shared)
 {
-    *shared = (char)loop->st->share_contexts;
+    *shared = loop->st->share_contexts ? AF_CONTEXT_PRISTINE : AF_CONTEXT_OWN;
     PyObject *pristine = loop->pristine;
     PyObject *current = PyThreadState_Get()->context;
     if (af_likely(pristine != NULL && current != NULL && af_context_vars(pristine) == af_context_vars(current))) {
@@ -65,21 +69,23 @@ af_context_run(AfLoop *loop, PyObject *pristine)
     return runner;
 }
 
-/* NULL: the loop has it back.  Otherwise it was changed or is held by somebody: left, and the caller's. */
-static inline PyObject *
-af_context_done(AfLoop *loop, PyObject *runner, PyObject *pristine)
+/* Give the runner back.  While it ran, what it ran had *context == runner (a reference of its own) and *shared ==
+   AF_CONTEXT_RUNNING.  If nothing was changed and nobody holds it, the loop has the runner again and *context is the
+   pristine one; otherwise *context stays the runner, its own from now on. */
+static inline void
+af_context_done(AfLoop *loop, PyObject *runner, PyObject *pristine, PyObject **context, char *shared)
 {
-    /* two references: ours and the thread's, which is in it */
-    if (af_likely(af_context_vars(runner) == af_context_vars(pristine) && Py_REFCNT(runner) == 2 &&
-                  loop->runner == NULL)) {
+    /* three references: ours, the thread's, which is in it, and *context */
+    if (af_likely(af_context_vars(runner) == af_context_vars(pristine) && Py_REFCNT(runner) == 3 &&
+                  *shared == AF_CONTEXT_RUNNING && loop->runner == NULL)) {
+        *context = pristine;
+        *shared = AF_CONTEXT_PRISTINE;
+        Py_DECREF(runner);
         loop->runner = runner;
         loop->entered = 1;
-        return NULL;
+        return;
     }
-    if (PyContext_Exit(runner) < 0) {
-        PyErr_WriteUnraisable(runner);
-    }
-    return runner;
+    af_context_give_up(runner, pristine, shared);
 }
 
 #endif

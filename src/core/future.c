@@ -735,58 +735,19 @@ future_iter_am_send(AfFutureIter *it, PyObject *Py_UNUSED(arg), PyObject **resul
     return PYGEN_ERROR;
 }
 
-/* StopIteration(value), whatever the value is (a tuple must not become its arguments).
-
-   `await` wants its result in a StopIteration, and takes it out again at once: inside a step one exception object is
-   used over and over, as long as nobody kept it.  Between uses it is empty and unknown to the collector, so that no
-   Python code can come upon it. */
-static int
-future_stop_is_ours_alone(PyStopIterationObject *stop)
-{
-    return Py_REFCNT(stop) == 1 && stop->traceback == NULL && stop->context == NULL && stop->cause == NULL &&
-           stop->dict == NULL && stop->notes == NULL;
-}
-
+/* StopIteration(value), whatever the value is (a tuple must not become its arguments).  Every `await` of a result goes
+   through here, and takes the value out again at once: made without the trip through type.__call__ and __init__. */
 AF_API void
-af_set_stop_iteration(AfState *st, PyObject *value)
+af_set_stop_iteration(PyObject *value)
 {
-    PyStopIterationObject *stop = (PyStopIterationObject *)st->stop;
-    if (stop == NULL || st->stepping == NULL || st->stop_in_use) {
-        stop = (PyStopIterationObject *)PyObject_CallOneArg(PyExc_StopIteration, value);
-        if (stop != NULL && st->stop == NULL && st->stepping != NULL) {
-            st->stop = Py_NewRef((PyObject *)stop);
-            st->stop_in_use = 1;
-            PyObject_GC_UnTrack(stop);
-        }
-    }
-    else {
-        PyObject *args = PyTuple_Pack(1, value);
-        if (args == NULL) {
-            return;
-        }
-        Py_XSETREF(stop->args, args);
-        Py_XSETREF(stop->value, Py_NewRef(value));
-        Py_INCREF(stop);
-        st->stop_in_use = 1;
-    }
+    PyObject *args = PyTuple_Pack(1, value);
+    PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
+    PyObject *stop = args == NULL ? NULL : type->tp_new(type, args, NULL);
+    Py_XDECREF(args);
     if (stop != NULL) {
-        PyErr_SetRaisedException((PyObject *)stop);
+        Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(value));
+        PyErr_SetRaisedException(stop);
     }
-}
-
-AF_API void
-af_release_stop_iteration(AfState *st)
-{
-    PyStopIterationObject *stop = (PyStopIterationObject *)st->stop;
-    st->stop_in_use = 0;
-    if (future_stop_is_ours_alone(stop)) {
-        Py_CLEAR(stop->args);
-        Py_CLEAR(stop->value);
-        return;
-    }
-    PyObject_GC_Track(stop);        /* somebody keeps it: it is theirs */
-    st->stop = NULL;
-    Py_DECREF(stop);
 }
 
 static PyObject *
@@ -798,7 +759,7 @@ future_iter_tp_iternext(AfFutureIter *it)
         return result;
     case PYGEN_RETURN:
         if (result != Py_None) {
-            af_set_stop_iteration(it->st, result);
+            af_set_stop_iteration(result);
         }
         Py_DECREF(result);
         return NULL;
@@ -1012,9 +973,12 @@ static void
 future_tp_dealloc(PyObject *self)
 {
     AfFuture *f = (AfFuture *)self;
-    if (af_unlikely(f->log_tb) && Py_TYPE(self)->tp_dealloc == future_tp_dealloc &&
-        PyObject_CallFinalizerFromDealloc(self) < 0) {
-        return;         /* somebody took it back */
+    int exact = Py_TYPE(self)->tp_dealloc == future_tp_dealloc;
+    if (af_unlikely(f->log_tb) && exact) {
+        exact = 0;      /* once finalized the memory is marked so for ever: do not recycle it */
+        if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+            return;     /* somebody took it back */
+        }
     }
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
@@ -1023,7 +987,7 @@ future_tp_dealloc(PyObject *self)
     }
     AfState *st = f->st;
     future_tp_clear(f);
-    if (type->tp_dealloc == future_tp_dealloc && st != NULL && af_state_is_alive(type) &&
+    if (exact && st != NULL && !PyObject_GC_IsFinalized(self) && af_state_is_alive(type) &&
         af_freelist_push(&st->futures, f)) {
         return;             /* with its reference to the type, for the next create_future() */
     }

@@ -33,7 +33,7 @@ typedef struct AfFuture {
     unsigned char must_cancel;
     unsigned char log_destroy;
     unsigned char owned;        /* the registry holds a reference: scheduled or waiting on one of our loops */
-    char shared_context;        /* context is a pristine one, see context.h */
+    char shared_context;        /* whose context is: AF_CONTEXT_..., see context.h */
 } AfFuture;
 
 #define AF_FUTURE_HEAD AfFuture fut
@@ -62,8 +62,7 @@ AF_API int af_future_note_awaited_by(AfState *st, PyObject *fut, PyObject *waite
 #endif
 
 /* What the C iterators of awaitables share. */
-AF_API void af_set_stop_iteration(AfState *st, PyObject *value);
-AF_API void af_release_stop_iteration(AfState *st);     /* at the end of a step, if st->stop_in_use */
+AF_API void af_set_stop_iteration(PyObject *value);
 AF_API PyObject *af_raise_thrown(PyObject *const *args, Py_ssize_t nargs);      /* always NULL, with the exception set */
 
 static inline int

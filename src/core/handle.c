@@ -1,10 +1,9 @@
 /* Handles.  A handle belongs to its loop's thread; only the threadsafe kind of 3.14+ may be cancelled from another one.
    Runs Python: af_handle_run() (the callback, the exception handler), and whatever a dropped reference runs.
 
-   The handles of call_soon() are no concern of the garbage collector: such a handle lets go of its callback when it has
-   run, so it can be part of a cycle only while it is on the ring, and then the loop visits what it refers to in its
-   stead (af_handle_visit).  That saves the collector's header and its attention on the most frequent of all objects.
-   A TimerHandle may wait for long, and is collected like any object.
+   The collector is told of a handle of call_soon() only when somebody keeps it after it has run: until then the ring
+   holds it, and the loop visits what it refers to in its stead (af_handle_visit).  That keeps the most frequent of all
+   objects out of the collector's way.  A TimerHandle may wait for long, and is tracked from the start.
 
    While a callback runs its handle keeps the callback and the arguments even if it is cancelled meanwhile ("started"),
    so that running borrows them. */
@@ -34,7 +33,7 @@ handle_alloc(PyTypeObject *type, af_freelist *list)
         AF_REVIVE(h);
         return h;
     }
-    return PyType_IS_GC(type) ? PyObject_GC_New(PyObject, type) : PyObject_New(PyObject, type);
+    return PyObject_GC_New(PyObject, type);
 }
 
 static int
@@ -44,7 +43,7 @@ handle_fill(AfHandle *h, AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, 
     h->callback = Py_NewRef(args[0]);
     h->context = NULL;
     h->nargs = 0;
-    h->cancelled = h->started = h->shared = h->repeats = 0;
+    h->cancelled = h->started = h->shared = h->repeats = h->tracked = 0;
     h->debug = NULL;
     h->weakrefs = NULL;
     if (af_likely(nargs <= 1 + AF_HANDLE_INLINE)) {
@@ -93,6 +92,7 @@ af_timer_handle_new(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t
     h->timer = (af_timer){.pos = 0, .kind = AF_TIMER_HANDLE};
     h->when = when;
     int rc = handle_fill(&h->handle, loop, args, nargs, context);
+    h->handle.tracked = 1;
     PyObject_GC_Track(h);
     if (rc < 0) {
         Py_DECREF(h);
@@ -182,17 +182,10 @@ handle_call_in_context(AfHandle *h)
     if (af_unlikely(runner == NULL)) {
         return NULL;
     }
+    h->context = Py_NewRef(runner);
+    h->shared = AF_CONTEXT_RUNNING;
     PyObject *res = handle_call(h);
-    runner = af_context_done(loop, runner, pristine);
-    if (af_unlikely(runner != NULL)) {
-        if (h->shared) {
-            h->shared = 0;      /* who asks for the handle's context finds what the callback did */
-            Py_SETREF(h->context, runner);
-        }
-        else {
-            Py_DECREF(runner);
-        }
-    }
+    af_context_done(loop, runner, pristine, &h->context, &h->shared);
     return res;
 }
 
@@ -248,17 +241,18 @@ af_handle_run(AfHandle *h)
 }
 
 AF_API void
-af_handle_finish(AfHandle *h)
+af_handle_outlives(AfHandle *h)
 {
-    if (!h->repeats && !h->started) {
-        handle_drop_call(h);
+    if (!h->tracked && !h->repeats) {
+        h->tracked = 1;
+        PyObject_GC_Track(h);
     }
 }
 
 AF_API int
 af_handle_visit(AfHandle *h, visitproc visit, void *arg)
 {
-    if (PyObject_IS_GC((PyObject *)h)) {
+    if (h->tracked) {
         Py_VISIT(h);
         return 0;
     }
@@ -273,11 +267,12 @@ handle_cancel_common(AfHandle *h)
     if (h->cancelled) {
         return 0;
     }
-    h->cancelled = 1;
+    h->cancelled = -1;          /* the repr below says cancelled, and of what */
     AfLoop *loop = (AfLoop *)h->loop;
     if (af_unlikely(loop != NULL && loop->debug)) {
         /* what the slow-callback warning and others will show, once the callback is gone */
         PyObject *repr = PyObject_Repr((PyObject *)h);
+        h->cancelled = 1;
         if (repr == NULL) {
             return -1;
         }
@@ -289,6 +284,7 @@ handle_cancel_common(AfHandle *h)
         }
         Py_XSETREF(h->debug, both);
     }
+    h->cancelled = 1;
     if (!h->started) {
         handle_drop_call(h);
     }
@@ -361,12 +357,15 @@ handle_get_class(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 handle_get_context(AfHandle *h, void *Py_UNUSED(closure))
 {
-    if (h->shared) {
+    if (h->shared == AF_CONTEXT_RUNNING) {
+        h->shared = AF_CONTEXT_OWN;         /* the runner it is in now is its own */
+    }
+    else if (h->shared == AF_CONTEXT_PRISTINE) {
         PyObject *copy = PyContext_Copy(h->context);
         if (copy == NULL) {
             return NULL;
         }
-        h->shared = 0;
+        h->shared = AF_CONTEXT_OWN;
         Py_SETREF(h->context, copy);
     }
     return Py_XNewRef(h->context);
@@ -387,13 +386,13 @@ handle_get_cancelled(AfHandle *h, void *Py_UNUSED(closure))
 static PyObject *
 handle_get_callback(AfHandle *h, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(h->cancelled || h->callback == NULL ? Py_None : h->callback);
+    return Py_NewRef(h->cancelled > 0 || h->callback == NULL ? Py_None : h->callback);
 }
 
 static PyObject *
 handle_get_args(AfHandle *h, void *Py_UNUSED(closure))
 {
-    if (h->cancelled || h->callback == NULL) {
+    if (h->cancelled > 0 || h->callback == NULL) {
         Py_RETURN_NONE;
     }
     if (h->nargs < 0) {
@@ -470,6 +469,9 @@ static inline void
 handle_dealloc_into(AfHandle *h, af_freelist *list)
 {
     PyTypeObject *type = Py_TYPE(h);
+    if (h->tracked) {
+        PyObject_GC_UnTrack(h);
+    }
     if (h->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)h);
     }
@@ -491,7 +493,6 @@ static void
 timer_handle_tp_dealloc(AfTimerHandle *h)
 {
     AF_ASSERT(!af_timer_armed(&h->timer));      /* an armed timer holds a reference */
-    PyObject_GC_UnTrack(h);
     handle_dealloc_into(&h->handle, &((AfLoop *)h->handle.loop)->st->timers);
 }
 
@@ -559,11 +560,13 @@ static PyMemberDef handle_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-#define HANDLE_FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE)
+#define HANDLE_FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE)
 
 static PyType_Slot handle_slots[] = {
     {Py_tp_doc, (void *)"A callback on its way: what call_soon() returns.  Has all of asyncio.Handle."},
     {Py_tp_dealloc, handle_tp_dealloc},
+    {Py_tp_traverse, handle_tp_traverse},
+    {Py_tp_clear, handle_tp_clear},
     {Py_tp_repr, handle_tp_repr},
     {Py_tp_methods, handle_methods},
     {Py_tp_getset, handle_getset},
@@ -588,7 +591,7 @@ static PyType_Slot timer_handle_slots[] = {
 };
 
 static PyType_Spec timer_handle_spec = {
-    "asyncfast.TimerHandle", sizeof(AfTimerHandle), 0, HANDLE_FLAGS | Py_TPFLAGS_HAVE_GC, timer_handle_slots,
+    "asyncfast.TimerHandle", sizeof(AfTimerHandle), 0, HANDLE_FLAGS, timer_handle_slots,
 };
 
 #if AF_HAVE_THREADSAFE_HANDLE
@@ -698,6 +701,8 @@ static PyMethodDef threadsafe_handle_methods[] = {
 static PyType_Slot threadsafe_handle_slots[] = {
     {Py_tp_doc, (void *)"What call_soon_threadsafe() returns: a Handle that any thread may cancel."},
     {Py_tp_dealloc, threadsafe_handle_tp_dealloc},
+    {Py_tp_traverse, handle_tp_traverse},
+    {Py_tp_clear, handle_tp_clear},
     {Py_tp_repr, handle_tp_repr},
     {Py_tp_methods, threadsafe_handle_methods},
     {Py_tp_getset, handle_getset},

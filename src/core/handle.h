@@ -14,9 +14,10 @@ typedef struct {
     PyObject *context;
     PyObject *args[AF_HANDLE_INLINE];   /* nargs of them; or one tuple when nargs < 0 */
     int nargs;
-    char cancelled;
+    signed char cancelled;      /* -1: being cancelled, the callback still shows */
     char started;               /* running now */
-    char shared;                /* context is a pristine one, see context.h */
+    char shared;                /* whose context is: AF_CONTEXT_..., see context.h */
+    char tracked;               /* by the collector */
     char repeats;               /* a reader or writer: runs more than once */
     PyObject *debug;            /* debug mode: source traceback, then repr when cancelled; mostly NULL */
     PyObject *weakrefs;
@@ -39,7 +40,7 @@ AF_API AfTimerHandle *af_timer_handle_new(AfLoop *loop, double when, PyObject *c
 /* Run it.  0: done, errors went to the loop's exception handler; -1: SystemExit, KeyboardInterrupt, or worse. */
 AF_API int af_handle_run(AfHandle *h);
 AF_API int af_handle_run_threadsafe(AfHandle *h);
-AF_API void af_handle_finish(AfHandle *h);      /* it has run, and nobody will ask about its callback: let go of it */
+AF_API void af_handle_outlives(AfHandle *h);    /* it has run, and somebody holds it: the collector has to know */
 
 /* For the traverse of what holds a handle: the handle, or what it refers to if the collector does not know it. */
 AF_API int af_handle_visit(AfHandle *h, visitproc visit, void *arg);

@@ -249,39 +249,83 @@ loop_no_current(AfLoop *loop)
 
 /* ---- scheduling ------------------------------------------------------------------------------------------------- */
 
-/* The arguments of call_soon() and its kin: positional ones and context=; callback= as well, as asyncio takes it. */
+/* The arguments of call_soon() and its kin: [delay or when,] callback, *args, context=None. */
+typedef struct {
+    const char *method;         /* as asyncio names it in errors */
+    const char *first;          /* "delay", "when" or NULL */
+    PyObject *const *args;
+    Py_ssize_t nargs;
+    PyObject *context;
+    PyObject *bound[2];         /* what was given by name, with what was not */
+} loop_call;
+
 static int
-loop_parse_call(AfLoop *loop, const char *method, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                Py_ssize_t needed, PyObject **context)
+loop_bind_names(AfLoop *loop, loop_call *c, PyObject *kwnames)
 {
-    if (af_args_only_kw(method, loop->st->str_context, args + nargs, kwnames, context) < 0) {
-        return -1;
-    }
-    if (af_unlikely(nargs < needed)) {
-        PyErr_Format(PyExc_TypeError, "%s() missing required positional argument: '%s'", method,
-                     nargs + 1 == needed ? "callback" : "when");
-        return -1;
-    }
-    if (af_unlikely(loop->closed | loop->debug)) {
-        if (loop_check_closed(loop) < 0) {
+    Py_ssize_t needed = c->first == NULL ? 1 : 2;
+    int given = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
+        PyObject *key = PyTuple_GET_ITEM(kwnames, i), *value = c->args[c->nargs + i];
+        Py_ssize_t at = PyUnicode_CompareWithASCIIString(key, "callback") == 0 ? needed - 1
+                      : c->first != NULL && PyUnicode_CompareWithASCIIString(key, c->first) == 0 ? 0 : -1;
+        if (key == loop->st->str_context || PyUnicode_Compare(key, loop->st->str_context) == 0) {
+            c->context = value;
+        }
+        else if (at < 0 || at < c->nargs) {
+            PyErr_Format(PyExc_TypeError, at < 0 ? "%s() got an unexpected keyword argument '%U'"
+                                                 : "%s() got multiple values for argument '%U'", c->method, key);
             return -1;
         }
-        if (strcmp(method, "call_soon_threadsafe") != 0 && loop_call_check(loop, "_check_thread", NULL, NULL) < 0) {
-            return -1;
+        else {
+            c->bound[at] = value;
+            given = 1;
         }
-        return loop_call_check(loop, "_check_callback", args[needed - 1], method);
+    }
+    if (given) {
+        for (Py_ssize_t i = 0; i < c->nargs; i++) {
+            c->bound[i] = c->args[i];           /* fewer than needed, or a name would have met a value */
+        }
+        c->args = c->bound;
+        c->nargs = c->bound[0] != NULL && (needed == 1 || c->bound[1] != NULL) ? needed : c->bound[0] != NULL;
     }
     return 0;
+}
+
+static int
+loop_parse_call(AfLoop *loop, loop_call *c, PyObject *kwnames)
+{
+    if (af_unlikely(kwnames != NULL) && loop_bind_names(loop, c, kwnames) < 0) {
+        return -1;
+    }
+    Py_ssize_t needed = c->first == NULL ? 1 : 2;
+    if (af_unlikely(c->nargs < needed)) {
+        PyErr_Format(PyExc_TypeError, "%s() missing required positional argument: '%s'", c->method,
+                     c->nargs + 1 == needed ? "callback" : c->first);
+        return -1;
+    }
+    if (af_unlikely(c->first != NULL && c->args[0] == Py_None)) {
+        PyErr_SetString(PyExc_TypeError, c->first[0] == 'd' ? "delay must not be None" : "when cannot be None");
+        return -1;
+    }
+    if (af_likely(!(loop->closed | loop->debug))) {
+        return 0;
+    }
+    int threadsafe = strcmp(c->method, "call_soon_threadsafe") == 0;
+    if (loop_check_closed(loop) < 0 || (!threadsafe && loop_call_check(loop, "_check_thread", NULL, NULL) < 0)) {
+        return -1;
+    }
+    /* asyncio's call_later() leaves the check to call_at() */
+    return loop_call_check(loop, "_check_callback", c->args[needed - 1], c->first == NULL ? c->method : "call_at");
 }
 
 static PyObject *
 loop_call_soon(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *context;
-    if (loop_parse_call(loop, "call_soon", args, nargs, kwnames, 1, &context) < 0) {
+    loop_call c = {.method = "call_soon", .args = args, .nargs = nargs};
+    if (loop_parse_call(loop, &c, kwnames) < 0) {
         return NULL;
     }
-    AfHandle *h = af_handle_new(loop, args, nargs, context);
+    AfHandle *h = af_handle_new(loop, c.args, c.nargs, c.context);
     if (h == NULL || af_loop_push_steal(loop, Py_NewRef((PyObject *)h), AF_ENTRY_HANDLE) < 0) {
         Py_XDECREF(h);
         return NULL;
@@ -301,11 +345,11 @@ loop_wake(AfLoop *loop)
 static PyObject *
 loop_call_soon_threadsafe(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *context;
-    if (loop_parse_call(loop, "call_soon_threadsafe", args, nargs, kwnames, 1, &context) < 0) {
+    loop_call c = {.method = "call_soon_threadsafe", .args = args, .nargs = nargs};
+    if (loop_parse_call(loop, &c, kwnames) < 0) {
         return NULL;
     }
-    AfHandle *h = af_handle_new_threadsafe(loop, args, nargs, context);
+    AfHandle *h = af_handle_new_threadsafe(loop, c.args, c.nargs, c.context);
     int kind = AF_HAVE_THREADSAFE_HANDLE ? AF_ENTRY_THREADSAFE : AF_ENTRY_HANDLE;
     if (h == NULL || af_loop_push_steal(loop, Py_NewRef((PyObject *)h), kind) < 0) {
         Py_XDECREF(h);
@@ -329,15 +373,11 @@ loop_call_timer(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t nar
 static PyObject *
 loop_call_later(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *context;
-    if (nargs > 0 && args[0] == Py_None) {
-        PyErr_SetString(PyExc_TypeError, "delay must not be None");
+    loop_call c = {.method = "call_later", .first = "delay", .args = args, .nargs = nargs};
+    if (loop_parse_call(loop, &c, kwnames) < 0) {
         return NULL;
     }
-    if (loop_parse_call(loop, "call_later", args, nargs, kwnames, 2, &context) < 0) {
-        return NULL;
-    }
-    double delay = PyFloat_AsDouble(args[0]);
+    double delay = PyFloat_AsDouble(c.args[0]);
     if (delay == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
@@ -345,25 +385,21 @@ loop_call_later(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (loop_now(loop, &now) < 0) {
         return NULL;
     }
-    return loop_call_timer(loop, now + delay, args + 1, nargs - 1, context);
+    return loop_call_timer(loop, now + delay, c.args + 1, c.nargs - 1, c.context);
 }
 
 static PyObject *
 loop_call_at(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *context;
-    if (nargs > 0 && args[0] == Py_None) {
-        PyErr_SetString(PyExc_TypeError, "when cannot be None");
+    loop_call c = {.method = "call_at", .first = "when", .args = args, .nargs = nargs};
+    if (loop_parse_call(loop, &c, kwnames) < 0) {
         return NULL;
     }
-    if (loop_parse_call(loop, "call_at", args, nargs, kwnames, 2, &context) < 0) {
-        return NULL;
-    }
-    double when = PyFloat_AsDouble(args[0]);
+    double when = PyFloat_AsDouble(c.args[0]);
     if (when == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
-    return loop_call_timer(loop, when, args + 1, nargs - 1, context);
+    return loop_call_timer(loop, when, c.args + 1, c.nargs - 1, c.context);
 }
 
 static PyObject *
@@ -433,16 +469,13 @@ loop_create_task_inherited(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs
 static PyObject *
 loop_create_task(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *name = NULL, *context = NULL;
+    PyObject *coro = nargs == 1 ? args[0] : NULL, *name = NULL, *context = NULL;
     int eager = 0;
     if (af_unlikely(loop->task_factory != NULL)) {
         if (loop->task_factory != loop->st->eager_task_factory) {
             return loop_create_task_inherited(loop, args, nargs, kwnames);
         }
         eager = 1;
-    }
-    if (af_unlikely(nargs != 1)) {
-        return loop_create_task_inherited(loop, args, nargs, kwnames);
     }
     if (loop_check_closed(loop) < 0) {
         return NULL;
@@ -464,11 +497,17 @@ loop_create_task(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject
                 }
             }
         }
+        else if (nargs == 0 && PyUnicode_CompareWithASCIIString(key, "coro") == 0) {
+            coro = args[nargs + i];
+        }
         else {
             return loop_create_task_inherited(loop, args, nargs, kwnames);
         }
     }
-    return af_task_new(loop, args[0], name, context, eager);
+    if (af_unlikely(coro == NULL)) {
+        return loop_create_task_inherited(loop, args, nargs, kwnames);      /* which says what is wrong */
+    }
+    return af_task_new(loop, coro, name, context, eager);
 }
 
 /* ---- file descriptors ------------------------------------------------------------------------------------------- */
@@ -844,7 +883,7 @@ loop_run_ready(AfLoop *loop)
         int kind = (int)(entry & AF_ENTRY_BITS);
         int rc = af_likely(!loop->debug) ? loop_run_entry(loop, obj, kind) : loop_run_entry_debug(loop, obj, kind);
         if (Py_REFCNT(obj) > 1 && (kind == AF_ENTRY_HANDLE || kind == AF_ENTRY_THREADSAFE)) {
-            af_handle_finish((AfHandle *)obj);
+            af_handle_outlives((AfHandle *)obj);
         }
         Py_DECREF(obj);
         if (af_unlikely(rc < 0)) {
@@ -1221,22 +1260,22 @@ loop_after_fork(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef loop_methods[] = {
     {"call_soon", LOOP_F(loop_call_soon), LOOP_KW,
-     "call_soon($self, callback, /, *args, context=None)\n--\n\n"
+     "call_soon($self, callback, *args, context=None)\n--\n\n"
      "Call callback(*args) in the next turn of the loop; return its Handle."},
     {"call_soon_threadsafe", LOOP_F(loop_call_soon_threadsafe), LOOP_KW,
-     "call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\ncall_soon() that any thread may use."},
+     "call_soon_threadsafe($self, callback, *args, context=None)\n--\n\ncall_soon() that any thread may use."},
     {"call_later", LOOP_F(loop_call_later), LOOP_KW,
-     "call_later($self, delay, callback, /, *args, context=None)\n--\n\n"
+     "call_later($self, delay, callback, *args, context=None)\n--\n\n"
      "Call callback(*args) after delay seconds, never earlier; return its TimerHandle."},
     {"call_at", LOOP_F(loop_call_at), LOOP_KW,
-     "call_at($self, when, callback, /, *args, context=None)\n--\n\n"
+     "call_at($self, when, callback, *args, context=None)\n--\n\n"
      "Call callback(*args) when time() has reached when (seconds); return its TimerHandle."},
     {"time", (PyCFunction)loop_time, METH_NOARGS,
      "time($self, /)\n--\n\nReturn the loop's clock in seconds: the monotonic clock, in nanosecond resolution."},
     {"create_future", (PyCFunction)loop_create_future, METH_NOARGS,
      "create_future($self, /)\n--\n\nReturn a new Future of this loop."},
     {"create_task", LOOP_F(loop_create_task), LOOP_KW,
-     "create_task($self, coro, /, **kwargs)\n--\n\n"
+     AF_CREATE_TASK_SIGNATURE
      "Schedule a coroutine; return its Task.  name, context and, where asyncio has it, eager_start."},
     {"stop", (PyCFunction)loop_stop, METH_NOARGS,
      "stop($self, /)\n--\n\nMake run_forever() return at the end of the present turn."},

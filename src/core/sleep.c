@@ -216,7 +216,7 @@ sleep_tp_iternext(AfSleep *s)
         return result;
     case PYGEN_RETURN:
         if (result != Py_None) {        /* None needs no StopIteration */
-            af_set_stop_iteration(s->st, result);
+            af_set_stop_iteration(result);
         }
         Py_DECREF(result);
         return NULL;
@@ -241,7 +241,7 @@ sleep_send(AfSleep *s, PyObject *arg)
     PyObject *result;
     PySendResult how = sleep_am_send(s, arg, &result);
     if (how == PYGEN_RETURN) {
-        af_set_stop_iteration(s->st, result);
+        af_set_stop_iteration(result);
         Py_CLEAR(result);
     }
     return how == PYGEN_ERROR ? NULL : result;

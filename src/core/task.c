@@ -28,23 +28,26 @@ static PyObject *task_step_method(AfTask *t, PyObject *ignored);
 static PyObject *task_wakeup_method(AfTask *t, PyObject *fut);
 
 static PyMethodDef task_step_def = {
-    "__step", (PyCFunction)task_step_method, METH_NOARGS, "__step($self, /)\n--\n\nResume the coroutine.",
+    "task_step", (PyCFunction)task_step_method, METH_NOARGS, "task_step($self, /)\n--\n\nResume the coroutine.",
 };
 
 static PyMethodDef task_wakeup_def = {
-    "__wakeup", (PyCFunction)task_wakeup_method, METH_O,
-    "__wakeup($self, future, /)\n--\n\nResume the coroutine: what it awaited is done.",
+    "task_wakeup", (PyCFunction)task_wakeup_method, METH_O,
+    "task_wakeup($self, future, /)\n--\n\nResume the coroutine: what it awaited is done.",
 };
 
 AF_API PyObject *
 af_task_own_context(AfTask *t)
 {
-    if (t->fut.shared_context) {
+    if (t->fut.shared_context == AF_CONTEXT_RUNNING) {
+        t->fut.shared_context = AF_CONTEXT_OWN;         /* the runner it is in now is its own */
+    }
+    else if (t->fut.shared_context == AF_CONTEXT_PRISTINE) {
         PyObject *copy = PyContext_Copy(t->context);
         if (copy == NULL) {
             return NULL;
         }
-        t->fut.shared_context = 0;
+        t->fut.shared_context = AF_CONTEXT_OWN;
         Py_SETREF(t->context, copy);
     }
     return t->context;
@@ -411,9 +414,6 @@ task_drive(AfTask *t, PyObject *exc)
     if (af_likely(loop != NULL)) {
         loop->stepping = outer_task;
     }
-    if (st->stop_in_use) {
-        af_release_stop_iteration(st);
-    }
     int rc;
     switch (how) {
     case PYGEN_NEXT:
@@ -488,26 +488,16 @@ task_drive_in(AfTask *t, PyObject *context, PyObject *exc)
 static inline int
 task_drive_shared(AfTask *t, AfLoop *loop, PyObject *exc)
 {
-    PyObject *pristine = t->context;        /* t may get a context of its own meanwhile, and this one be dropped */
-    Py_INCREF(pristine);
+    PyObject *pristine = t->context;
     PyObject *runner = af_context_run(loop, pristine);
     if (af_unlikely(runner == NULL)) {
-        Py_DECREF(pristine);
         Py_XDECREF(exc);
         return -1;
     }
+    t->context = Py_NewRef(runner);
+    t->fut.shared_context = AF_CONTEXT_RUNNING;
     int rc = task_drive(t, exc);
-    runner = af_context_done(loop, runner, pristine);
-    Py_DECREF(pristine);
-    if (af_unlikely(runner != NULL)) {
-        if (t->fut.shared_context) {
-            t->fut.shared_context = 0;
-            Py_SETREF(t->context, runner);
-        }
-        else {
-            Py_DECREF(runner);
-        }
-    }
+    af_context_done(loop, runner, pristine, &t->context, &t->fut.shared_context);
     return rc;
 }
 
@@ -703,7 +693,7 @@ task_start(AfTask *t, PyObject *coro, PyObject *name, PyObject *context, int eag
 {
     AfState *st = t->fut.st;
     PyObject *ctx;
-    t->fut.shared_context = 0;
+    t->fut.shared_context = AF_CONTEXT_OWN;
     if (context != NULL && context != Py_None) {
         ctx = Py_NewRef(context);
     }
@@ -1039,9 +1029,11 @@ task_tp_dealloc(PyObject *self)
     AfTask *t = (AfTask *)self;
     PyTypeObject *type = Py_TYPE(self);
     int exact = type->tp_dealloc == task_tp_dealloc;
-    if (exact && (t->fut.log_tb || (t->fut.state == AF_PENDING && t->fut.log_destroy)) &&
-        PyObject_CallFinalizerFromDealloc(self) < 0) {
-        return;
+    if (exact && (t->fut.log_tb || (t->fut.state == AF_PENDING && t->fut.log_destroy))) {
+        exact = 0;      /* once finalized the memory is marked so for ever: do not recycle it */
+        if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+            return;
+        }
     }
     PyObject_GC_UnTrack(self);
     if (t->fut.weakrefs != NULL) {
@@ -1052,7 +1044,7 @@ task_tp_dealloc(PyObject *self)
         af_list_remove(&t->link);       /* not owned, or it would not be here */
     }
     task_tp_clear(t);
-    if (!(exact && st != NULL && af_state_is_alive(type) && af_freelist_push(&st->tasks, t))) {
+    if (!(exact && st != NULL && !PyObject_GC_IsFinalized(self) && af_state_is_alive(type) && af_freelist_push(&st->tasks, t))) {
         type->tp_free(self);
         Py_DECREF(type);
     }

@@ -42,6 +42,15 @@
 #  define AF_SLEEP_REFUSES_NAN 0
 #endif
 
+/* BaseEventLoop.create_task(), as each version has it */
+#if PY_VERSION_HEX >= 0x030E0000 || (PY_VERSION_HEX >= 0x030D0300 && PY_VERSION_HEX < 0x030D0400)
+#  define AF_CREATE_TASK_SIGNATURE "create_task($self, coro, **kwargs)\n--\n\n"
+#elif PY_VERSION_HEX >= 0x030D0400
+#  define AF_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\n"
+#else
+#  define AF_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)\n--\n\n"
+#endif
+
 #if PY_VERSION_HEX < 0x030C0000
 static inline PyObject *
 PyErr_GetRaisedException(void)

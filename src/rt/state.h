@@ -102,10 +102,7 @@ typedef struct AfState {
     /* types seen to be coroutines by asyncio.iscoroutine() */
     PyObject *coroutine_types;
 
-    PyObject *stop;                     /* a StopIteration to use again, or NULL: see future.c */
-
     /* plain data */
-    int stop_in_use;
     int share_contexts;                 /* core/context.h */
     int create_task_takes_eager;        /* BaseEventLoop.create_task() of this Python passes eager_start on */
     uint64_t task_counter;

@@ -1244,7 +1244,7 @@ def test_destroyed_but_pending_goes_to_the_handler(loop, errors):
     del task
     gc.collect()
     (context,) = errors
-    assert context["message"] == "Task was destroyed but it is pending!" and isinstance(context["task"], asyncio.Future)
+    assert context["message"] == "Task was destroyed but it is pending!" and asyncio.isfuture(context["task"])
 
 
 def test_destroyed_before_the_first_step(loop, errors):
@@ -1342,6 +1342,8 @@ def test_subclass(loop, Task):
 @NATIVE
 def test_repr(loop, Task, oracle, outcome, logged):
     def number(text):
+        # debug mode, where a future was made: create_future()'s own line on asyncio, its caller's on a loop in C
+        text = re.sub(r"created at \S+base_events\.py:\d+|(?<=wakeup\(\)\] )created at [^\s>]+(?=>)", "created at LINE", text)
         return re.sub(r"Task-\d+", "Task-N", text)
 
     async def waits(what):
