@@ -8,21 +8,28 @@ import sysconfig
 
 import asyncfast
 
+WHY_BACKEND = {"epoll": "what Linux has everywhere, containers included"}
+WHY_TIMERS = {
+    "epoll_pwait2": "waits of nanoseconds; the kernel has it",
+    "timerfd": "waits of nanoseconds; the kernel, or a filter on it, refuses epoll_pwait2",
+}
+
 
 def show():
     """Print each fact as a ``name: value`` line."""
     loop = asyncfast.new_event_loop()
+    backend, timers = loop.backend, loop.timer_backend
     loop.close()
     facts = {
         "asyncfast": asyncfast.__version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
-        "backend": loop.backend,
+        "backend": f"{backend} ({WHY_BACKEND.get(backend, 'the one built in')})",
+        "timers": f"{timers} ({WHY_TIMERS.get(timers, 'the one built in')})",
         "await values": "on" if awaits_values() else "on request" if awaits_values(await_values=True) else "no",
         "free-threading": free_threading(),
         "subinterpreters": subinterpreters(),
     }
-    facts.update(getattr(asyncfast._core, "backend_info", dict)())
     print(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")
 
 
