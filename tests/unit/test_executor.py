@@ -77,7 +77,7 @@ async def test_shutdown_waits(loop):
     await future
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="new in 3.12")
+@pytest.mark.skipif(sys.version_info < (3, 12, 2), reason="new in 3.12, but there it waits all the same")
 def test_shutdown_timeout(loop):
     release = threading.Event()
 
