@@ -1134,8 +1134,12 @@ loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
         size_t n = pass ? loop->timers.nstaged : loop->timers.nheap;
         for (size_t i = 0; i < n; i++) {
             af_timer *t = slots[i].timer;
-            Py_VISIT(t->kind == AF_TIMER_SLEEP ? (PyObject *)af_container_of(t, AfSleep, timer)
-                                               : (PyObject *)af_handle_of_timer(t));
+            if (t->kind == AF_TIMER_HANDLE) {
+                Py_VISIT((PyObject *)af_handle_of_timer(t));
+            }
+            else if (af_container_of(t, AfSleep, timer)->held) {
+                Py_VISIT((PyObject *)af_container_of(t, AfSleep, timer));
+            }
         }
     }
     for (af_link *l = loop->tasks.next; l != NULL && l != &loop->tasks; l = l->next) {
@@ -1173,11 +1177,11 @@ loop_empty(AfLoop *loop)
     }
     af_timer *t;
     while ((t = af_heap_any(&loop->timers)) != NULL) {
-        af_heap_disarm(&loop->timers, t);
         if (t->kind == AF_TIMER_SLEEP) {
-            Py_DECREF(af_container_of(t, AfSleep, timer));
+            af_sleep_forget(af_container_of(t, AfSleep, timer));
         }
         else {
+            af_heap_disarm(&loop->timers, t);
             Py_DECREF(af_handle_of_timer(t));
         }
     }

@@ -60,19 +60,38 @@ af_sleep_call(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObjec
     s->result = Py_NewRef(result == NULL ? Py_None : result);
     s->timer.kind = AF_TIMER_SLEEP;
     s->stage = AF_SLEEP_NEW;
-    s->cancelled = 0;
+    s->held = s->cancelled = 0;
     PyObject_GC_Track(s);
     return (PyObject *)s;
 }
 
 /* ---- the timer -------------------------------------------------------------------------------------------------- */
 
+/* While nobody waits the timer holds no reference: a sleep that is started and then dropped is gone. */
 static void
-sleep_disarm(AfSleep *s)
+sleep_hold(AfSleep *s)
+{
+    if (af_timer_armed(&s->timer) && !s->held) {
+        s->held = 1;
+        Py_INCREF(s);
+    }
+}
+
+static void
+sleep_let_go(AfSleep *s)
+{
+    if (s->held) {
+        s->held = 0;
+        Py_DECREF(s);
+    }
+}
+
+AF_API void
+af_sleep_forget(AfSleep *s)
 {
     if (af_timer_armed(&s->timer)) {
         af_heap_disarm(&s->loop->timers, &s->timer);
-        Py_DECREF(s);       /* the timer's; the caller holds another */
+        sleep_let_go(s);
     }
 }
 
@@ -95,8 +114,11 @@ sleep_wake(AfSleep *s)
 AF_API int
 af_sleep_fire(AfSleep *s)
 {
+    if (!s->held) {
+        return 0;
+    }
     int rc = sleep_wake(s);
-    Py_DECREF(s);           /* the timer's */
+    sleep_let_go(s);
     return rc;
 }
 
@@ -104,6 +126,7 @@ AF_API void
 af_sleep_attach(AfSleep *s, AfTask *task)
 {
     s->waiter = Py_NewRef((PyObject *)task);
+    sleep_hold(s);
 }
 
 AF_API int
@@ -112,8 +135,11 @@ af_sleep_cancel(AfSleep *s)
     if (!af_timer_armed(&s->timer)) {
         return 0;
     }
-    sleep_disarm(s);
-    return sleep_wake(s) < 0 ? -1 : 1;
+    Py_INCREF(s);
+    af_sleep_forget(s);
+    int rc = sleep_wake(s);
+    Py_DECREF(s);
+    return rc < 0 ? -1 : 1;
 }
 
 /* ---- awaiting --------------------------------------------------------------------------------------------------- */
@@ -173,7 +199,6 @@ sleep_start(AfSleep *s, PyObject *arg, PyObject **result)
     if (af_loop_arm_after(loop, &s->timer, s->delay) < 0) {
         return PYGEN_ERROR;
     }
-    Py_INCREF(s);           /* the timer's */
     s->loop = (AfLoop *)Py_NewRef((PyObject *)loop);
     s->stage = AF_SLEEP_ARMED;
     *result = Py_NewRef((PyObject *)s);
@@ -191,7 +216,7 @@ sleep_am_send(AfSleep *s, PyObject *arg, PyObject **result)
         return sleep_pass_on(s, arg, result);
     case AF_SLEEP_ARMED:
         if (af_timer_armed(&s->timer)) {
-            sleep_disarm(s);
+            af_sleep_forget(s);
             s->stage = AF_SLEEP_DONE;
             PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
             return PYGEN_ERROR;
@@ -257,7 +282,7 @@ sleep_throw(AfSleep *s, PyObject *const *args, Py_ssize_t nargs)
         return res;
     }
     Py_INCREF(s);
-    sleep_disarm(s);
+    af_sleep_forget(s);
     s->stage = AF_SLEEP_DONE;
     Py_DECREF(s);
     return af_raise_thrown(args, nargs);
@@ -270,7 +295,7 @@ sleep_close(AfSleep *s, PyObject *Py_UNUSED(ignored))
         return PyObject_CallMethod(s->inner, "close", NULL);
     }
     Py_INCREF(s);
-    sleep_disarm(s);
+    af_sleep_forget(s);
     s->stage = AF_SLEEP_DONE;
     Py_DECREF(s);
     Py_RETURN_NONE;
@@ -315,6 +340,7 @@ sleep_add_done_callback(AfSleep *s, PyObject *const *args, Py_ssize_t nargs, PyO
         return NULL;
     }
     s->waiter = Py_NewRef(args[0]);
+    sleep_hold(s);
     if (!af_timer_armed(&s->timer) && sleep_wake(s) < 0) {
         return NULL;
     }
@@ -395,8 +421,8 @@ static void
 sleep_tp_dealloc(AfSleep *s)
 {
     PyTypeObject *type = Py_TYPE(s);
-    AF_ASSERT(!af_timer_armed(&s->timer));
     PyObject_GC_UnTrack(s);
+    af_sleep_forget(s);
     sleep_tp_clear(s);
     Py_CLEAR(s->loop);
     if (!(af_state_is_alive(type) && af_freelist_push(&s->st->sleeps, s))) {

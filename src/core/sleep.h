@@ -16,7 +16,8 @@ typedef struct {
     PyObject *context;
     PyObject *inner;            /* under any other task: asyncio.sleep()'s coroutine */
     PyObject *cancel_msg;
-    af_timer timer;             /* armed: holds a reference to us */
+    af_timer timer;
+    char held;                  /* the armed timer holds a reference: somebody waits */
     char stage;
     char cancelled;
 } AfSleep;
@@ -29,5 +30,6 @@ AF_API int af_sleep_is(PyObject *o);
 AF_API void af_sleep_attach(AfSleep *s, AfTask *task);
 AF_API int af_sleep_cancel(AfSleep *s);     /* 1: the task is scheduled, 0: it had fired already, -1 */
 AF_API int af_sleep_fire(AfSleep *s);
+AF_API void af_sleep_forget(AfSleep *s);    /* disarm; nobody is woken */
 
 #endif
