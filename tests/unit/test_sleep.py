@@ -62,7 +62,7 @@ async def test_zero_is_one_step(loop, sleep):
 @sleeps
 async def test_order_is_by_deadline(loop, sleep):
     async def nap(i):
-        await sleep(base + i / 1000 - loop.time())
+        await sleep(base + i / 10 - loop.time())      # far apart: the clock is read twice, and the machine may pause between
         calls.append(i)
 
     calls, base = [], loop.time() + 0.1
@@ -75,7 +75,7 @@ async def test_bad_delays_are_refused(loop, outcome, delay):
     async def try_it(sleep):
         return await asyncio.wait_for(asyncio.ensure_future(sleep(delay)), 0.05)
 
-    if delay is not math.nan or sys.version_info >= (3, 12):
+    if delay is not math.nan or sys.version_info >= (3, 13):
         ours, theirs = [], []
         for sleep, result in ((asyncfast.sleep, ours), (asyncio.sleep, theirs)):
             try:
