@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import weakref
-from asyncio import base_events, events, format_helpers, tasks
+from asyncio import base_events, events, format_helpers, futures, tasks
 from asyncio.log import logger
 
 from . import _core, _introspect
@@ -224,7 +224,22 @@ def _after_fork_in_child():
             loop._make_self_pipe()
 
 
-_core._register(sys.modules[__name__], Loop, _CREATE_TASK_TAKES_KWARGS)
+def _wraps_stop_iteration():
+    """Whether asyncio's futures of this Python take a StopIteration (wrapped); it changed within 3.12."""
+    class AnyLoop:
+        def get_debug(self):
+            return False
+
+    future = futures.Future(loop=AnyLoop())
+    try:
+        future.set_exception(StopIteration())
+    except TypeError:
+        return False
+    future.exception()      # or it would say that nobody looked
+    return True
+
+
+_core._register(sys.modules[__name__], Loop, _CREATE_TASK_TAKES_KWARGS, _wraps_stop_iteration())
 tasks._GatheringFuture = _gathering_future
 _introspect.install()
 os.register_at_fork(after_in_child=_after_fork_in_child)

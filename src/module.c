@@ -22,7 +22,7 @@ static const struct {
     {offsetof(AfState, get_event_loop), "asyncio.events", "get_event_loop"},
     {offsetof(AfState, get_running_loop), "asyncio.events", "_get_running_loop"},
     {offsetof(AfState, iscoroutine), "asyncio.coroutines", "iscoroutine"},
-    {offsetof(AfState, extract_stack), "traceback", "extract_stack"},
+    {offsetof(AfState, extract_stack), "asyncio.format_helpers", "extract_stack"},
     {offsetof(AfState, future_repr_info), "asyncio.base_futures", "_future_repr_info"},
     {offsetof(AfState, task_repr_info), "asyncio.base_tasks", "_task_repr_info"},
     {offsetof(AfState, task_get_stack), "asyncio.base_tasks", "_task_get_stack"},
@@ -85,20 +85,22 @@ static const size_t module_others[] = {
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
 
-/* asyncfast/_loop.py calls it once: the helpers in Python, the Loop class, whether create_task() takes eager_start. */
+/* asyncfast/_loop.py calls it once: the helpers in Python, the Loop class, and what this Python's
+   asyncio does: whether create_task() takes eager_start, and whether futures wrap a StopIteration. */
 static PyObject *
 module_register(PyObject *module, PyObject *args)
 {
     AfState *st = af_state_of_module(module);
     PyObject *hooks, *loop_class;
-    int eager;
-    if (!PyArg_ParseTuple(args, "OO!p:_register", &hooks, &PyType_Type, &loop_class, &eager)) {
+    int eager, wraps;
+    if (!PyArg_ParseTuple(args, "OO!pp:_register", &hooks, &PyType_Type, &loop_class, &eager, &wraps)) {
         return NULL;
     }
     Py_XSETREF(st->hooks, Py_NewRef(hooks));
     Py_INCREF(loop_class);
     Py_XSETREF(st->PyLoopType, (PyTypeObject *)loop_class);
     st->create_task_takes_eager = eager;
+    st->wraps_stop_iteration = wraps;
     Py_RETURN_NONE;
 }
 
@@ -175,7 +177,7 @@ static PyMethodDef module_methods[] = {
      "Awaitable that gives result after delay seconds, never earlier.\n\n"
      "asyncio.sleep() without a coroutine, a Future or a Handle.  Zero or less: let the others run once.\n"
      "Raises TypeError if delay is no number, and ValueError where asyncio does if it is NaN."},
-    {"_register", module_register, METH_VARARGS, "_register($module, hooks, loop_class, eager, /)\n--\n\nSet up."},
+    {"_register", module_register, METH_VARARGS, "_register($module, hooks, loop_class, eager, wraps, /)\n--\n\nSet up."},
     {"_live_tasks", module_live_tasks, METH_NOARGS,
      "_live_tasks($module, /)\n--\n\nThe tasks of every loop that are not done."},
     {"_live_loops", module_live_loops, METH_NOARGS, "_live_loops($module, /)\n--\n\nEvery loop of this interpreter."},

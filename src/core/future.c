@@ -28,6 +28,12 @@ af_future_is_exact(PyObject *o)
 AF_API int
 af_future_init(AfFuture *f, AfState *st, PyObject *loop)
 {
+    if (AF_INIT_ONCE && f->loop != NULL) {
+        const char *name = strrchr(Py_TYPE(f)->tp_name, '.');
+        PyErr_Format(PyExc_RuntimeError, "_asyncio.%s object is already initialized",
+                     name == NULL ? Py_TYPE(f)->tp_name : name + 1);
+        return -1;
+    }
     af_future_clear_fields(f);
     f->st = st;
     f->state = AF_PENDING;
@@ -145,7 +151,7 @@ af_future_set_result(AfFuture *f, PyObject *value)
 
 /* What asyncio makes of an exception class, a StopIteration, a thing that is no exception.  A new reference. */
 static PyObject *
-future_checked_exception(PyObject *exc)
+future_checked_exception(AfState *st, PyObject *exc)
 {
     PyObject *value;
     if (PyExceptionClass_Check(exc)) {
@@ -162,10 +168,15 @@ future_checked_exception(PyObject *exc)
         PyErr_SetString(PyExc_TypeError, "invalid exception object");
         return NULL;
     }
-    if (!PyErr_GivenExceptionMatches(value, PyExc_StopIteration)) {
+    static const char msg[] = "StopIteration interacts badly with generators and cannot be raised into a Future";
+    if (!st->wraps_stop_iteration && Py_IS_TYPE(value, (PyTypeObject *)PyExc_StopIteration)) {
+        Py_DECREF(value);
+        PyErr_SetString(PyExc_TypeError, msg);
+        return NULL;
+    }
+    if (!st->wraps_stop_iteration || !PyErr_GivenExceptionMatches(value, PyExc_StopIteration)) {
         return value;
     }
-    static const char msg[] = "StopIteration interacts badly with generators and cannot be raised into a Future";
     PyObject *error = PyObject_CallFunction(PyExc_RuntimeError, "s", msg);
     if (error == NULL) {
         Py_DECREF(value);
@@ -182,7 +193,7 @@ af_future_set_exception(AfFuture *f, PyObject *exc)
     if (future_check_pending(f) < 0) {
         return -1;
     }
-    PyObject *value = future_checked_exception(exc);
+    PyObject *value = future_checked_exception(f->st, exc);
     if (value == NULL) {
         return -1;
     }
@@ -646,6 +657,17 @@ future_get_source_traceback(AfFuture *f, void *Py_UNUSED(closure))
 }
 
 #if AF_HAVE_CALL_GRAPH
+/* If the callback is the wake-up of a task that waits for f, that task awaits it. */
+static int
+future_add_waiter_of(AfFuture *f, PyObject *set, PyObject *callback)
+{
+    PyObject *self = callback != NULL && PyCFunction_Check(callback) ? PyCFunction_GET_SELF(callback) : NULL;
+    if (self != NULL && PyObject_TypeCheck(self, f->st->TaskType) && ((AfTask *)self)->waiter == (PyObject *)f) {
+        return PySet_Add(set, self);
+    }
+    return 0;
+}
+
 /* Who awaits it: those that said so (gather, TaskGroup), and the tasks that wait for it directly. */
 static PyObject *
 future_get_awaited_by(AfFuture *f, void *Py_UNUSED(closure))
@@ -654,13 +676,9 @@ future_get_awaited_by(AfFuture *f, void *Py_UNUSED(closure))
     if (set == NULL) {
         return NULL;
     }
-    int rc = f->waiter0 ? PySet_Add(set, f->cb0) : 0;
+    int rc = f->waiter0 ? PySet_Add(set, f->cb0) : future_add_waiter_of(f, set, f->cb0);
     for (Py_ssize_t i = 0; rc == 0 && f->callbacks != NULL && i < PyList_GET_SIZE(f->callbacks); i++) {
-        PyObject *cb = PyTuple_GET_ITEM(PyList_GET_ITEM(f->callbacks, i), 0);
-        PyObject *self = PyCFunction_Check(cb) ? PyCFunction_GET_SELF(cb) : NULL;
-        if (self != NULL && PyObject_TypeCheck(self, f->st->TaskType) && ((AfTask *)self)->waiter == (PyObject *)f) {
-            rc = PySet_Add(set, self);
-        }
+        rc = future_add_waiter_of(f, set, PyTuple_GET_ITEM(PyList_GET_ITEM(f->callbacks, i), 0));
     }
     if (rc < 0 || PySet_GET_SIZE(set) == 0) {
         Py_DECREF(set);

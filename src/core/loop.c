@@ -377,15 +377,25 @@ loop_call_later(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (loop_parse_call(loop, &c, kwnames) < 0) {
         return NULL;
     }
-    double delay = PyFloat_AsDouble(c.args[0]);
-    if (delay == -1.0 && PyErr_Occurred()) {
-        return NULL;
-    }
-    double now;
+    double now, when;
     if (loop_now(loop, &now) < 0) {
         return NULL;
     }
-    return loop_call_timer(loop, now + delay, c.args + 1, c.nargs - 1, c.context);
+    if (af_likely(PyFloat_CheckExact(c.args[0]))) {
+        when = now + PyFloat_AS_DOUBLE(c.args[0]);
+    }
+    else {
+        /* whatever can be added to a float, with the error that this gives */
+        PyObject *base = PyFloat_FromDouble(now);
+        PyObject *sum = base == NULL ? NULL : PyNumber_Add(base, c.args[0]);
+        when = sum == NULL ? -1.0 : PyFloat_AsDouble(sum);
+        Py_XDECREF(base);
+        Py_XDECREF(sum);
+        if (when == -1.0 && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    return loop_call_timer(loop, when, c.args + 1, c.nargs - 1, c.context);
 }
 
 static PyObject *
@@ -711,36 +721,31 @@ loop_dispatch(AfLoop *loop, const af_event *events, int n)
     return 0;
 }
 
-/* Wait up to timeout (ns; 0: not, < 0: for ever) and put the handles of what is ready on the ring. */
+/* Wait up to timeout (ns; 0: not, < 0: for ever) and put the handles of what is ready on the ring.  Returns how many
+   events there were, or -1.  Asking again before their callbacks have run would only bring the same ones back. */
 static int
 loop_poll(AfLoop *loop, int64_t timeout)
 {
     af_event events[AF_POLL_BATCH];
-    int n, again = 0;
-    do {
-        if (timeout != 0 || loop->polled_at - loop->released_at > LOOP_RELEASE_NS) {
-            if (loop_no_current(loop) < 0) {
-                return -1;
-            }
-            loop->asleep = timeout != 0;
-            Py_BEGIN_ALLOW_THREADS
-            n = af_poll_wait(&loop->poll, events, timeout);
-            Py_END_ALLOW_THREADS
-            loop->asleep = loop->woken = 0;
-            loop->released_at = loop->polled_at;
-        }
-        else {
-            n = af_poll_wait(&loop->poll, events, 0);
-        }
-        if (n < 0 && n != -EINTR) {
-            return loop_oserror(n);
-        }
-        if (loop_dispatch(loop, events, n) < 0) {
+    int n;
+    if (timeout != 0 || loop->polled_at - loop->released_at > LOOP_RELEASE_NS) {
+        if (loop_no_current(loop) < 0) {
             return -1;
         }
-        timeout = 0;
-    } while (n == AF_POLL_BATCH && ++again < 8);        /* a full array: there may be more */
-    return 0;
+        loop->asleep = timeout != 0;
+        Py_BEGIN_ALLOW_THREADS
+        n = af_poll_wait(&loop->poll, events, timeout);
+        Py_END_ALLOW_THREADS
+        loop->asleep = loop->woken = 0;
+        loop->released_at = loop->polled_at;
+    }
+    else {
+        n = af_poll_wait(&loop->poll, events, 0);
+    }
+    if (n < 0) {
+        return n == -EINTR ? 0 : loop_oserror(n);
+    }
+    return loop_dispatch(loop, events, n) < 0 ? -1 : n;
 }
 
 static int
@@ -766,12 +771,12 @@ loop_poll_if_due(AfLoop *loop)
             return 0;
         }
     }
-    int rc = loop_poll(loop, timeout);
+    int n = loop_poll(loop, timeout);
     loop->polled_at = af_clock_ns();
-    loop->since_poll = 0;
+    loop->since_poll = n == AF_POLL_BATCH ? LOOP_POLL_MOST : 0;     /* a full array: there are more, poll next turn */
     loop->poll_check = LOOP_POLL_STEP;
     /* a signal may be what woke us, and its Python handler has to run before we go back to sleep */
-    return rc < 0 || PyErr_CheckSignals() < 0 ? -1 : 0;
+    return n < 0 || PyErr_CheckSignals() < 0 ? -1 : 0;
 }
 
 /* Its owner goes to the ring; the reference the timer held goes along. */

@@ -780,7 +780,9 @@ task_tp_init(AfTask *t, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &coro, &loop, &name, &context, &eager)) {
         return -1;
     }
-    task_unregister(t);
+    if (!AF_INIT_ONCE) {
+        task_unregister(t);
+    }
     AfState *st = af_state_of_type(Py_TYPE(t));
     if (af_future_init(&t->fut, st, loop) < 0) {
         return -1;

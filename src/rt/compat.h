@@ -51,6 +51,9 @@
 #  define AF_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)\n--\n\n"
 #endif
 
+/* 3.15: __init__() of a future or task a second time is an error, and says so of _asyncio's classes */
+#define AF_INIT_ONCE (PY_VERSION_HEX >= 0x030F0000)
+
 #if PY_VERSION_HEX < 0x030C0000
 static inline PyObject *
 PyErr_GetRaisedException(void)

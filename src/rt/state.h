@@ -105,6 +105,7 @@ typedef struct AfState {
     /* plain data */
     int share_contexts;                 /* core/context.h */
     int create_task_takes_eager;        /* BaseEventLoop.create_task() of this Python passes eager_start on */
+    int wraps_stop_iteration;           /* a future takes StopIteration, as the cause of a RuntimeError */
     uint64_t task_counter;
     af_link loops;                      /* every AfLoop alive, by AfLoop.link */
     struct AfLoop *stepping;            /* borrowed: a loop that is stepping a task, probably this thread's: check */

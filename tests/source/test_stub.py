@@ -151,8 +151,12 @@ def test_the_stub_has_the_parameters_of_each_function(stub):
                 built = parameters(getattr(value, "__func__", value))
             except ValueError:
                 continue  # another test's business
-            if built != arguments(node):
-                bad.append(f"{where}: stub {arguments(node)}, module {built}")
+            said = arguments(node)
+            if "**kwargs" in built and "**kwargs" not in said:  # the stub spells out what a version hands on
+                keywords = {arg.arg for arg in node.args.kwonlyargs} | {"**kwargs"}
+                built, said = ([name for name in names if name not in keywords] for names in (built, said))
+            if built != said:
+                bad.append(f"{where}: stub {said}, module {built}")
     assert not bad
 
 

@@ -201,13 +201,20 @@ def test_not_initialized(Future, outcome):
 
 
 @NATIVE
-def test_initialized_twice(loop, Future):
-    future = Future(loop=loop)
-    future.set_result(1)
-    future.__init__(loop=loop)
-    assert not future.done()
-    future.set_result(2)
-    assert future.result() == 2
+def test_initialized_twice(loop, Future, oracle, outcome):
+    """Afresh; refused from 3.15 on."""
+    def try_it(cls, loop):
+        future = cls(loop=loop)
+        future.set_result(1)
+        future.__init__(loop=loop)
+        future.set_result(2)
+        return future.result()
+
+    ours, theirs = outcome(try_it, Future, loop), outcome(try_it, asyncio.Future, oracle)
+    if theirs == 2:
+        assert ours == 2
+    else:
+        assert isinstance(ours, tuple) and ours[0] is theirs[0] is RuntimeError
 
 
 def test_attributes_and_weak_references(Future, loop):
@@ -594,6 +601,7 @@ def test_iterator_resumed_too_early(future):
         next(iterator)
 
 
+@NATIVE      # a StopIteration thrown into a generator, as the Python class has, trips an assertion of debug builds
 def test_iterator_throw(future):
     class Error(Exception):
         pass

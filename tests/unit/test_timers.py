@@ -347,7 +347,7 @@ def test_idle_loop_makes_no_wakeups(program, timers):
         if "{timers}" == "cancelled":
             for i in range(100):
                 loop.call_later(i / 1000, print).cancel()
-        loop.call_later(1, loop.stop)
+        loop.call_later(0.4, loop.stop)
         before = switches()
         loop.run_forever()
         after = switches()
