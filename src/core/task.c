@@ -1005,6 +1005,9 @@ static void
 task_tp_finalize(PyObject *self)
 {
     AfTask *t = (AfTask *)self;
+    if (af_list_linked(&t->link)) {
+        af_list_remove(&t->link);       /* the handler may keep it for show; all_tasks() is not to find it any more */
+    }
     if (t->fut.loop == NULL) {
         return;
     }
