@@ -187,7 +187,7 @@ async def test_combinations(loop, sleep):
     assert await asyncio.gather(sleep(0.002, 1), sleep(0, 2), sleep(0.001, 3)) == [1, 2, 3]
     assert await asyncio.ensure_future(sleep(0.001, "x")) == "x"
     assert await asyncio.shield(sleep(0.001, "x")) == "x"
-    done = [await each for each in asyncio.as_completed([sleep(0.004, 2), sleep(0.001, 1)])]
+    done = [await each for each in asyncio.as_completed([sleep(0.25, 2), sleep(0.001, 1)])]
     assert done == [1, 2]
 
     async def in_group():
