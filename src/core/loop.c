@@ -18,11 +18,9 @@
 
 #include <math.h>
 
-/* A busy loop polls when it has run callbacks for LOOP_POLL_NS, looking at the clock every LOOP_POLL_STEP callbacks,
-   and in any case after LOOP_POLL_MOST: an event waits at most about 100 us behind short callbacks, and a poll costs a
-   busy loop a few nanoseconds a callback (bench: call_soon_chain). */
-#define LOOP_POLL_NS 50000
-#define LOOP_POLL_STEP 8
+/* A busy loop polls before a turn if the last poll was AF_TICKS_SHORT ago or LOOP_POLL_MOST callbacks have run since: an
+   event waits at most about 100 us behind short callbacks, and one turn behind long ones; a poll costs a busy loop a few
+   nanoseconds a callback (bench: call_soon_chain). */
 #define LOOP_POLL_MOST 256
 /* A poll that does not wait keeps the interpreter's lock, unless it has been kept this long: other threads may wait. */
 #define LOOP_RELEASE_NS 1000000
@@ -748,8 +746,9 @@ loop_poll(AfLoop *loop, int64_t timeout)
     return loop_dispatch(loop, events, n) < 0 ? -1 : n;
 }
 
+/* Poll: until the first deadline if there is nothing to run, just a look if there is. */
 static int
-loop_poll_if_due(AfLoop *loop)
+loop_wait(AfLoop *loop)
 {
     int64_t timeout = 0;
     if (af_ring_len(&loop->ready) == 0 && !loop->stopping) {
@@ -764,17 +763,10 @@ loop_poll_if_due(AfLoop *loop)
             timeout = loop_wait_ns(loop_key_seconds(af_heap_next(&loop->timers)) - now);
         }
     }
-    else if (loop->since_poll < LOOP_POLL_MOST) {
-        int64_t now = af_clock_ns();
-        if (now - loop->polled_at < LOOP_POLL_NS) {
-            loop->poll_check = loop->since_poll + LOOP_POLL_STEP;
-            return 0;
-        }
-    }
     int n = loop_poll(loop, timeout);
     loop->polled_at = af_clock_ns();
+    loop->polled_ticks = af_ticks();
     loop->since_poll = n == AF_POLL_BATCH ? LOOP_POLL_MOST : 0;     /* a full array: there are more, poll next turn */
-    loop->poll_check = LOOP_POLL_STEP;
     /* a signal may be what woke us, and its Python handler has to run before we go back to sleep */
     return n < 0 || PyErr_CheckSignals() < 0 ? -1 : 0;
 }
@@ -901,7 +893,9 @@ loop_run_ready(AfLoop *loop)
 static int
 loop_turn(AfLoop *loop)
 {
-    if ((af_ring_len(&loop->ready) == 0 || loop->since_poll >= loop->poll_check) && loop_poll_if_due(loop) < 0) {
+    int due = af_ring_len(&loop->ready) == 0 || loop->since_poll >= LOOP_POLL_MOST ||
+              af_ticks() - loop->polled_ticks >= AF_TICKS_SHORT;
+    if (due && loop_wait(loop) < 0) {
         return -1;
     }
     if (af_heap_len(&loop->timers) > 0 && loop_fire_timers(loop) < 0) {
@@ -921,7 +915,6 @@ loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
     af_awaitval_enter(loop->st, loop->await_values, &mark);
     loop->st->stepping = NULL;
     loop->since_poll = LOOP_POLL_MOST;      /* the first turn polls: programs count on stop(); run_forever() */
-    loop->poll_check = 0;
     loop->signal_check = LOOP_SIGNAL_STEP;
     Py_INCREF(loop);
     do {
@@ -1367,8 +1360,6 @@ af_loop_setup(PyObject *module, AfState *st)
     return st->LoopType == NULL ? -1 : PyModule_AddType(module, st->LoopType);
 }
 
-#undef LOOP_POLL_NS
-#undef LOOP_POLL_STEP
 #undef LOOP_POLL_MOST
 #undef LOOP_RELEASE_NS
 #undef LOOP_SIGNAL_STEP

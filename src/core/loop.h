@@ -36,7 +36,7 @@ typedef struct AfLoop {
     int64_t polled_at;          /* clock at the last poll */
     int64_t released_at;        /* clock when the interpreter's lock was last given up by a poll */
     unsigned since_poll;        /* callbacks run since the last poll */
-    unsigned poll_check;        /* ... and how many there must be before the clock is looked at */
+    uint64_t polled_ticks;      /* af_ticks() then */
     unsigned signal_check;      /* callbacks until signals are looked at */
     char fast_soon;             /* call_soon is ours and not overridden: rooms may push on the ring directly */
     char custom_time;           /* time() is not ours: ask it */

@@ -5,6 +5,7 @@ import gc
 import os
 import socket
 import sys
+import time
 import weakref
 
 import pytest
@@ -393,3 +394,25 @@ async def test_blocking_socket_is_refused(loop, pair):
     left.setblocking(True)
     with pytest.raises(ValueError, match="the socket must be non-blocking"):
         await loop.sock_recv(left, 10)
+
+
+def test_an_event_waits_one_turn_behind_long_callbacks(loop):
+    """A busy loop may look for events less than once a turn, but not when turns are long."""
+    turns_after_write = []
+    reader, writer = os.pipe()
+
+    def busy():
+        time.sleep(0.002)
+        turns_after_write.append(1)
+        if len(turns_after_write) == 5:
+            os.write(writer, b"x")
+            turns_after_write[:] = [1] * 100
+        loop.call_soon(busy)
+
+    loop.add_reader(reader, loop.stop)
+    loop.call_soon(busy)
+    loop.run_forever()
+    loop.remove_reader(reader)
+    os.close(reader)
+    os.close(writer)
+    assert 100 <= len(turns_after_write) <= 102
