@@ -910,7 +910,6 @@ static PyObject *
 loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 {
     af_awaitval_mark mark;
-    AfLoop *outer = loop->st->stepping;
     int rc;
     af_awaitval_enter(loop->st, loop->await_values, &mark);
     loop->st->stepping = NULL;
@@ -920,7 +919,7 @@ loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
     do {
         rc = loop_turn(loop);
     } while (rc == 0 && !loop->stopping);
-    loop->st->stepping = outer;
+    loop->st->stepping = NULL;
     af_context_leave(loop);
     af_awaitval_leave(&mark);
     if (loop->told_current != NULL) {

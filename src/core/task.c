@@ -397,7 +397,7 @@ task_drive(AfTask *t, PyObject *exc)
     AfState *st = t->fut.st;
     PyObject *result;
     PySendResult how;
-    AfLoop *loop = af_loop_fast(st, t->fut.loop), *outer_loop = st->stepping;
+    AfLoop *loop = af_loop_fast(st, t->fut.loop);
     struct AfTask *outer_task = loop == NULL ? NULL : loop->stepping;
     st->stepping = loop;
     if (af_likely(loop != NULL)) {
@@ -410,7 +410,8 @@ task_drive(AfTask *t, PyObject *exc)
         how = task_throw(t, exc, &result);
         Py_DECREF(exc);
     }
-    st->stepping = outer_loop;
+    /* never what stood there before: that may be another thread's loop, gone by now */
+    st->stepping = outer_task == NULL ? NULL : loop;
     if (af_likely(loop != NULL)) {
         loop->stepping = outer_task;
     }

@@ -108,7 +108,7 @@ typedef struct AfState {
     int wraps_stop_iteration;           /* a future takes StopIteration, as the cause of a RuntimeError */
     uint64_t task_counter;
     af_link loops;                      /* every AfLoop alive, by AfLoop.link */
-    struct AfLoop *stepping;            /* borrowed: a loop that is stepping a task, probably this thread's: check */
+    struct AfLoop *stepping;            /* borrowed: a loop that is stepping a task, or NULL; maybe another thread's */
     af_freelist futures, tasks, iters, handles, threadsafes, timers, sleeps;
 } AfState;
 

@@ -5,6 +5,7 @@ import gc
 import inspect
 import math
 import sys
+import threading
 import weakref
 
 import pytest
@@ -374,3 +375,39 @@ def test_on_asyncio_run():
         return await asyncfast.sleep(0.001, "x")
 
     assert asyncio.run(main()) == "x" and asyncfast.run(main()) == "x"
+
+
+@pytest.mark.parametrize("new_loop", [asyncfast.new_event_loop, asyncio.SelectorEventLoop])
+def test_steps_that_overlap_in_two_threads(new_loop):
+    """A loop that was gone before another thread's step ended is not looked at again (the sanitizers would see it)."""
+    first_steps, second_steps, first_gone = threading.Event(), threading.Event(), threading.Event()
+
+    def run(main):
+        loop = asyncfast.new_event_loop()
+        try:
+            loop.run_until_complete(main())
+        finally:
+            loop.close()
+
+    async def first():
+        first_steps.set()
+        assert second_steps.wait(30)
+
+    async def second():
+        second_steps.set()
+        assert first_gone.wait(30)
+
+    one = threading.Thread(target=run, args=(first,))
+    one.start()
+    assert first_steps.wait(30)
+    two = threading.Thread(target=run, args=(second,))
+    two.start()
+    one.join()
+    gc.collect()
+    first_gone.set()
+    two.join()
+    loop = new_loop()
+    try:
+        assert loop.run_until_complete(asyncfast.sleep(0.001, "slept")) == "slept"
+    finally:
+        loop.close()
