@@ -19,7 +19,7 @@ static inline void
 heap_place(af_heap *h, size_t i, af_heap_slot slot)
 {
     h->heap[i] = slot;
-    slot.timer->pos = (int64_t)i + 1;
+    slot.timer->pos = (int32_t)i + 1;
 }
 
 static void
@@ -65,6 +65,9 @@ heap_reserve(af_heap_slot **slots, size_t *cap, size_t want)
 {
     if (want <= *cap) {
         return 0;
+    }
+    if (want > INT32_MAX) {
+        return -ENOMEM;         /* positions are 32 bits wide */
     }
     size_t bigger = *cap ? *cap * 2 : 16;
     while (bigger < want) {
@@ -122,7 +125,7 @@ af_heap_arm(af_heap *h, af_timer *t, int64_t when)
         }
     }
     h->staged[h->nstaged++] = (af_heap_slot){when, h->seq++, t};
-    t->pos = -(int64_t)h->nstaged;
+    t->pos = -(int32_t)h->nstaged;
     return 0;
 }
 
@@ -144,11 +147,11 @@ AF_API void
 af_heap_disarm(af_heap *h, af_timer *t)
 {
     if (t->pos < 0) {
-        size_t i = (size_t)(-t->pos - 1);
+        size_t i = (size_t)(-(int64_t)t->pos - 1);
         af_heap_slot last = h->staged[--h->nstaged];
         if (i < h->nstaged) {
             h->staged[i] = last;        /* order does not matter here: seq keeps it */
-            last.timer->pos = -(int64_t)i - 1;
+            last.timer->pos = -(int32_t)i - 1;
         }
     }
     else if (t->pos > 0) {
@@ -225,31 +228,67 @@ heap_sort_stable(af_heap_slot *slots, size_t n, uint64_t first, uint64_t last)
     return 0;
 }
 
-/* Many timers were armed since the last turn, nothing else is pending, and all of them are due: they need no heap, only
-   sorting, and often not even that (bench: timer_fire). */
+AF_API int
+af_heap_is_due(const af_heap *h, int64_t now)
+{
+    if (h->nheap > 0 && h->heap[0].when <= now) {
+        return 1;
+    }
+    for (size_t i = 0; i < h->nstaged; i++) {
+        if (h->staged[i].when <= now) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Many timers were armed since the last turn, nothing else is pending, and most of them are due: they need no heap,
+   only sorting, and often not even that (bench: timer_fire). */
 AF_API const af_heap_slot *
-af_heap_take_all_due(af_heap *h, int64_t now, size_t *n)
+af_heap_take_due(af_heap *h, int64_t now, size_t *n)
 {
     if (h->nheap > 0 || h->nstaged < HEAP_SORT_FROM) {
         return NULL;
     }
     int sorted = 1;
-    int64_t first = h->staged[0].when, last = first;
-    for (size_t i = 1; i < h->nstaged; i++) {
-        int64_t when = h->staged[i].when;
-        sorted &= when >= h->staged[i - 1].when;
-        first = when < first ? when : first;
-        last = when > last ? when : last;
-        if (h->staged[i].seq < h->staged[i - 1].seq) {
+    int64_t first = INT64_MAX, last = INT64_MIN;
+    size_t due = 0;
+    for (size_t i = 0; i < h->nstaged; i++) {
+        if (i > 0 && h->staged[i].seq < h->staged[i - 1].seq) {
             return NULL;        /* disarming has moved them about: the heap knows what to do */
         }
+        int64_t when = h->staged[i].when;
+        if (when <= now) {
+            due++;
+            sorted &= when >= last;
+            first = when < first ? when : first;
+            last = when > last ? when : last;
+        }
     }
-    if (last > now || (!sorted && heap_sort_stable(h->staged, h->nstaged, (uint64_t)first, (uint64_t)last) < 0)) {
+    if (due < h->nstaged / 2) {
         return NULL;
     }
-    *n = h->nstaged;
-    h->nstaged = 0;
-    return h->staged;
+    /* the heap is empty, and its array has room for them all */
+    size_t rest = 0;
+    due = 0;
+    for (size_t i = 0; i < h->nstaged; i++) {
+        if (h->staged[i].when <= now) {
+            h->heap[due++] = h->staged[i];
+        }
+        else {
+            h->staged[rest++] = h->staged[i];
+            h->staged[rest - 1].timer->pos = -(int32_t)rest;
+        }
+    }
+    h->nstaged = rest;
+    if (!sorted && heap_sort_stable(h->heap, due, (uint64_t)first, (uint64_t)last) < 0) {
+        for (; h->nheap < due; h->nheap++) {        /* no memory to sort in: a heap, then */
+            heap_sift_up(h, h->nheap, h->heap[h->nheap]);
+        }
+        return NULL;
+    }
+    *n = due;
+    return h->heap;
 }
 
 AF_API af_timer *

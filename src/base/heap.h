@@ -12,8 +12,8 @@
 #include "base/af.h"
 
 typedef struct {
-    int64_t pos;            /* 0: not armed; n > 0: heap[n - 1]; n < 0: staged[-n - 1] */
-    int kind;               /* the owner's: the heap does not look at it */
+    int32_t pos;            /* 0: not armed; n > 0: heap[n - 1]; n < 0: staged[-n - 1] */
+    int32_t kind;           /* the owner's: the heap does not look at it */
 } af_timer;
 
 typedef struct {
@@ -35,9 +35,12 @@ AF_API int af_heap_arm(af_heap *h, af_timer *t, int64_t when);     /* 0 or -ENOM
 AF_API void af_heap_disarm(af_heap *h, af_timer *t);               /* no-op when not armed */
 AF_API af_timer *af_heap_pop_due(af_heap *h, int64_t now);         /* the first with when <= now, disarmed, or NULL */
 
-/* Many timers, none of them older than a turn, and all due: *n of them in order, out of the heap but not disarmed (set
-   each one's pos to 0); valid until a timer is armed.  Otherwise NULL: use af_heap_pop_due(). */
-AF_API const af_heap_slot *af_heap_take_all_due(af_heap *h, int64_t now, size_t *n);
+/* Is one due?  Brings no order into those that are staged. */
+AF_API int af_heap_is_due(const af_heap *h, int64_t now);
+
+/* Many timers, none of them older than a turn, and most of them due: those *n in order, out of the heap but not disarmed
+   (set each one's pos to 0); valid until another call.  Otherwise NULL.  Ask af_heap_pop_due() for the rest, or all. */
+AF_API const af_heap_slot *af_heap_take_due(af_heap *h, int64_t now, size_t *n);
 AF_API af_timer *af_heap_any(const af_heap *h);                    /* one armed timer or NULL: for emptying */
 #ifdef AF_DEBUG
 AF_API int af_heap_check(const af_heap *h);                        /* 1 if every invariant holds */

@@ -3,7 +3,8 @@
 
    The collector is told of a handle of call_soon() only when somebody keeps it after it has run: until then the ring
    holds it, and the loop visits what it refers to in its stead (af_handle_visit).  That keeps the most frequent of all
-   objects out of the collector's way.  A TimerHandle may wait for long, and is tracked from the start.
+   objects out of the collector's way.  A TimerHandle is tracked from the start, since a cycle may go through it while it
+   waits; but once the next one is armed, it is not if only the timers hold it (af_timer_handle_settle).
 
    While a callback runs its handle keeps the callback and the arguments even if it is cancelled meanwhile ("started"),
    so that running borrows them. */
@@ -99,6 +100,17 @@ af_timer_handle_new(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t
         return NULL;
     }
     return h;
+}
+
+AF_API void
+af_timer_handle_settle(AfLoop *loop, AfTimerHandle *h)
+{
+    AfTimerHandle *before = loop->last_timer;
+    if (before != NULL && Py_REFCNT(before) == 1 && af_timer_armed(&before->timer)) {
+        before->handle.tracked = 0;
+        PyObject_GC_UnTrack(before);
+    }
+    loop->last_timer = h;
 }
 
 static int
@@ -493,6 +505,10 @@ static void
 timer_handle_tp_dealloc(AfTimerHandle *h)
 {
     AF_ASSERT(!af_timer_armed(&h->timer));      /* an armed timer holds a reference */
+    AfLoop *loop = (AfLoop *)h->handle.loop;
+    if (loop->last_timer == h) {
+        loop->last_timer = NULL;
+    }
     handle_dealloc_into(&h->handle, &((AfLoop *)h->handle.loop)->st->timers);
 }
 

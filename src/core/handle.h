@@ -23,7 +23,7 @@ typedef struct {
     PyObject *weakrefs;
 } AfHandle;
 
-typedef struct {
+typedef struct AfTimerHandle {
     AfHandle handle;
     af_timer timer;
     double when;                /* seconds of loop.time() */
@@ -36,6 +36,9 @@ AF_API AfHandle *af_handle_new(AfLoop *loop, PyObject *const *args, Py_ssize_t n
 AF_API AfHandle *af_handle_new_threadsafe(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 AF_API AfTimerHandle *af_timer_handle_new(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t nargs,
                                           PyObject *context);
+
+/* The handle has just been armed: the one before it needs the collector no longer if nobody but the timers holds it. */
+AF_API void af_timer_handle_settle(AfLoop *loop, AfTimerHandle *h);
 
 /* Run it.  0: done, errors went to the loop's exception handler; -1: SystemExit, KeyboardInterrupt, or worse. */
 AF_API int af_handle_run(AfHandle *h);

@@ -365,6 +365,7 @@ loop_call_timer(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t nar
         Py_XDECREF(h);
         return NULL;
     }
+    af_timer_handle_settle(loop, h);
     return Py_NewRef((PyObject *)h);        /* the timer keeps the first reference */
 }
 
@@ -760,7 +761,8 @@ loop_wait(AfLoop *loop)
             if (loop_now(loop, &now) < 0) {
                 return -1;
             }
-            timeout = loop_wait_ns(loop_key_seconds(af_heap_next(&loop->timers)) - now);
+            timeout = af_heap_is_due(&loop->timers, loop_key(now))
+                    ? 0 : loop_wait_ns(loop_key_seconds(af_heap_next(&loop->timers)) - now);
         }
     }
     int n = loop_poll(loop, timeout);
@@ -788,7 +790,7 @@ loop_fire_timers(AfLoop *loop)
     }
     int64_t now = loop_key(seconds);
     size_t n = 0;
-    const af_heap_slot *all = loop->debug ? NULL : af_heap_take_all_due(&loop->timers, now, &n);
+    const af_heap_slot *all = loop->debug ? NULL : af_heap_take_due(&loop->timers, now, &n);
     for (size_t i = 0; i < n; i++) {
         if (i + LOOP_AHEAD < n) {
             __builtin_prefetch(all[i + LOOP_AHEAD].timer, 1);
@@ -1132,7 +1134,10 @@ loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
         for (size_t i = 0; i < n; i++) {
             af_timer *t = slots[i].timer;
             if (t->kind == AF_TIMER_HANDLE) {
-                Py_VISIT((PyObject *)af_handle_of_timer(t));
+                int rc = af_handle_visit(af_handle_of_timer(t), visit, arg);
+                if (rc != 0) {
+                    return rc;
+                }
             }
             else if (af_container_of(t, AfSleep, timer)->held) {
                 Py_VISIT((PyObject *)af_container_of(t, AfSleep, timer));

@@ -19,6 +19,7 @@ enum {
 };
 
 struct AfFdWatch;
+struct AfTimerHandle;
 
 typedef struct AfLoop {
     PyObject_HEAD
@@ -27,6 +28,7 @@ typedef struct AfLoop {
     /* loop thread */
     af_ring ready;
     af_heap timers;
+    struct AfTimerHandle *last_timer;   /* borrowed: the last one armed, or NULL */
     af_link tasks;              /* AfTask.link: every task of this loop that is not done */
     PyObject *pristine;         /* core/context.h: what is scheduled now would share this context */
     PyObject *runner;           /* ... and would run in this one */

@@ -1,11 +1,13 @@
 """Timers: never early, in the order of their deadlines, and gone when cancelled."""
 
 import asyncio
+import gc
 import math
 import os
 import random
 import socket
 import sys
+import warnings
 import weakref
 from fractions import Fraction
 
@@ -355,3 +357,55 @@ def test_idle_loop_makes_no_wakeups(program, timers):
         print(after - before)
         """)
     assert 1 <= int(out) <= 4
+
+
+@pytest.mark.kinds("asyncfast", "asyncio")
+@pytest.mark.parametrize("armed_after", [0, 1, 50])
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("end", ["drop", "close", "cancel", "run"])
+def test_cycles_through_a_timer(kind, armed_after, held, end):
+    """What a timer refers to is found by the collector, whoever holds the handle, and when."""
+    class Owner:
+        def fired(self):
+            pass
+
+    loop = kind.new_event_loop()
+    loop.owner = owner = Owner()
+    handle = loop.call_later(1000, owner.fired)
+    if held:
+        owner.handle = handle
+    handles = [loop.call_later(1000 + i, owner.fired) for i in range(armed_after)]
+    if held:
+        owner.handles = handles
+    del handles
+    gc.collect()
+    if end == "close":
+        loop.close()
+    elif end == "cancel":
+        handle.cancel()
+    elif end == "run":
+        loop.run_until_complete(asyncio.sleep(0))
+    owner_ref, loop_ref = weakref.ref(owner), weakref.ref(loop)
+    del handle
+    gc.collect()
+    assert owner_ref() is owner
+    del owner, loop
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert owner_ref() is None and loop_ref() is None
+
+
+def test_a_timer_stays_for_what_only_it_holds(loop):
+    """Timers that nobody else holds are not forgotten by the collector."""
+    class Owner:
+        def fired(self):
+            fired.append(self)
+
+    fired = []
+    for i in range(200):
+        loop.call_later(i % 5 / 1000, Owner().fired)
+    gc.collect()
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
+    assert len(fired) == 200
