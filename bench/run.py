@@ -6,8 +6,6 @@ import importlib
 import importlib.util
 import json
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -16,10 +14,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import loops
+import report
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT = 300  # seconds for one measurement; a slow loop on a slow machine needs a few
-MARKS = re.compile(r"(<!-- micro -->\n).*(<!-- /micro -->)", re.S)
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------------
@@ -46,8 +44,8 @@ def measure(cases, names, rounds, quick):
     try:
         for number in range(rounds):
             for position, (case, name) in enumerate(jobs):
-                progress(number * len(jobs) + position, rounds * len(jobs), begun,
-                         f"round {number + 1} of {rounds}: {case} on {name}", line=position == 0)  # fmt: skip
+                report.progress(number * len(jobs) + position, rounds * len(jobs), begun,
+                                f"round {number + 1} of {rounds}: {case} on {name}", line=position == 0)  # fmt: skip
                 entry = results[case].setdefault(name, {"ns": []})
                 if "failed" in entry:
                     continue
@@ -56,14 +54,12 @@ def measure(cases, names, rounds, quick):
                 value = one(case, name, ops)
                 if isinstance(value, str):
                     entry["failed"] = value
-                    erase = "\r\033[K" if sys.stderr.isatty() else ""
-                    print(f"{erase}{case} on {name} failed: {value}", file=sys.stderr)
+                    report.say(f"{case} on {name} failed: {value}")
                 else:
                     entry["ns"].append(value)
     except KeyboardInterrupt:
         print("\ninterrupted: showing what there is", file=sys.stderr)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    report.say()
     for by_loop in results.values():
         for entry in by_loop.values():
             if entry["ns"] and "failed" not in entry:
@@ -72,24 +68,7 @@ def measure(cases, names, rounds, quick):
     return results
 
 
-def progress(done, total, begun, text, line):
-    if sys.stderr.isatty():
-        left = (time.monotonic() - begun) / done * (total - done) if done else 0
-        print(f"\r\033[K[{done}/{total}, {left:.0f} s left] {text}", end="", file=sys.stderr, flush=True)
-    elif line:
-        print(f"[{done}/{total}] {text}".rstrip(), file=sys.stderr, flush=True)
-
-
-def machine():
-    cpu = platform.processor() or platform.machine()
-    try:
-        cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)[1]
-    except (OSError, TypeError):
-        pass
-    return f"{os.cpu_count()} x {cpu} ({platform.machine()}), {platform.system()} {platform.release()}"
-
-
-def report(args):
+def results(args):
     modules = {path.stem: importlib.import_module(f"micro.{path.stem}") for path in sorted(HERE.glob("micro/*.py"))}
     cases = {name: module for name, module in modules.items() if any(fnmatch(name, p) for p in args.cases)}
     names = [name for name in loops.installed() if name in args.loops]
@@ -99,8 +78,8 @@ def report(args):
     rounds = args.rounds or (3 if args.quick else 10)
     return {
         "date": datetime.date.today().isoformat(),
-        "python": f"{platform.python_implementation()} {platform.python_version()} ({platform.python_compiler()})",
-        "machine": machine(),
+        "python": report.python(),
+        "machine": report.machine(),
         "versions": {name: loops.version(name) for name in names},
         "missing": [name for name in args.loops if name not in names],
         "floor": floor,
@@ -119,18 +98,18 @@ def best_rival(by_loop):
     return min(rivals, key=rivals.get, default=None)
 
 
-def markdown(report):
-    names = [*report["versions"], *(["floor"] if report["floor"] else [])]
+def markdown(data):
+    names = [*data["versions"], *(["floor"] if data["floor"] else [])]
     header = ["case", *names, "best rival", "asyncfast / best", "asyncfast / floor", "spread"]
     rows = ["| " + " | ".join(header) + " |", "|---|" + "--:|" * (len(header) - 1)]
     failures = []
-    for case, by_loop in report["results"].items():
+    for case, by_loop in data["results"].items():
         best, ours = best_rival(by_loop), by_loop.get(loops.OURS, {}).get("min")
-        cells = [report["titles"][case]]
+        cells = [data["titles"][case]]
         for name in names:
             entry = by_loop.get(name, {})
             if "failed" in entry:
-                failures.append(f"- {report['titles'][case]}, {name}: {entry['failed']}")
+                failures.append(f"- {data['titles'][case]}, {name}: {entry['failed']}")
             value = "failed" if "failed" in entry else f"{entry['min']:.0f}" if "min" in entry else ""
             cells.append(f"**{value}**" if name == best else value)
         cells.append(best or "")
@@ -139,55 +118,20 @@ def markdown(report):
             cells.append(f"{ours / other:.2f}" if ours and other else "")
         cells.append(f"{max((e['spread'] for e in by_loop.values() if 'spread' in e), default=0):.0%}")
         rows.append("| " + " | ".join(cells) + " |")
-    about = (
-        f"CPU nanoseconds per operation, minimum of {report['rounds']}{' (quick run)' if report['quick'] else ''}, "
-        f"{report['date']}; {report['python']}; {report['machine']}; "
-        + ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + "."
-    )  # fmt: skip
-    if report["load"] > 0.5:
-        about += f" The machine was not idle: load average {report['load']:.1f} at the start."
-    notes = [f"Not installed: {', '.join(report['missing'])}."] if report["missing"] else []
-    if not report["floor"]:
+    quick = " (quick run)" if data["quick"] else ""
+    about = report.about(data, f"CPU nanoseconds per operation, minimum of {data['rounds']}{quick}")
+    notes = [f"Not installed: {', '.join(data['missing'])}."] if data["missing"] else []
+    if not data["floor"]:
         notes.append("No floors: they need `python bench/floor/build.py`.")
     return "\n\n".join(["\n".join(rows), about, *notes, *(["Failed:", "\n".join(failures)] if failures else [])]) + "\n"
 
 
-def write_markdown(path, text):
-    """Into the file's marked place if it has one, else as the whole file; "-" is standard output."""
-    if path == "-":
-        print(text, end="")
-        return
-    path = Path(path)
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    if MARKS.search(old):
-        text = MARKS.sub(lambda m: f"{m[1]}\n{text}\n{m[2]}", old)
-    path.write_text(text, encoding="utf-8")
-
-
-def write_chart(path, report):
-    try:
-        import matplotlib
-    except ImportError:
-        sys.exit("--chart needs matplotlib: pip install matplotlib")
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = [*report["versions"], *(["floor"] if report["floor"] else [])]
-    cases = list(report["results"])
-    height = 0.8 / len(names)
-    figure, axes = pyplot.subplots(figsize=(9, 1 + len(cases) * len(names) * 0.11), layout="constrained")
-    for i, name in enumerate(names):
-        values = [report["results"][case].get(name, {}).get("min", float("nan")) for case in cases]
-        color = {loops.OURS: "black", "floor": "lightgray"}.get(name)
-        axes.barh([y + i * height for y in range(len(cases))], values, height, label=name, color=color)
-    titles = [report["titles"][case].replace("`", "") for case in cases]
-    axes.set_yticks([y + 0.4 - height / 2 for y in range(len(cases))], titles)
-    axes.margins(y=0.01)
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlabel("CPU nanoseconds per operation (less is better; log scale)")
-    axes.legend()
-    figure.savefig(path, dpi=150)
+def write_chart(path, data):
+    names = [*data["versions"], *(["floor"] if data["floor"] else [])]
+    rows = [{name: entry["min"] for name, entry in by_loop.items() if "min" in entry}
+            for by_loop in data["results"].values()]  # fmt: skip
+    titles = [data["titles"][case] for case in data["results"]]
+    report.write_chart(path, titles, names, rows, "CPU nanoseconds per operation", "floor")
 
 
 def main():
@@ -202,10 +146,10 @@ def main():
     parser.add_argument("--chart", metavar="FILE", help="draw the bars, .png or .svg (needs matplotlib)")
     args = parser.parse_args()
 
-    data = json.loads(Path(args.load).read_text(encoding="utf-8")) if args.load else report(args)
+    data = json.loads(Path(args.load).read_text(encoding="utf-8")) if args.load else results(args)
     if args.json:
         Path(args.json).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    write_markdown(args.markdown, markdown(data))
+    report.write_markdown(args.markdown, markdown(data), "micro")
     if args.chart:
         write_chart(args.chart, data)
 

@@ -13,7 +13,7 @@ typedef struct {
     PyObject *callback;         /* NULL once cancelled */
     PyObject *context;
     PyObject *args[AF_HANDLE_INLINE];   /* nargs of them; or one tuple when nargs < 0 */
-    int nargs;
+    signed char nargs;
     signed char cancelled;      /* -1: being cancelled, the callback still shows */
     char started;               /* running now */
     char shared;                /* whose context is: AF_CONTEXT_..., see context.h */

@@ -107,7 +107,7 @@ loop_call_check(AfLoop *loop, const char *check, PyObject *callback, const char 
 }
 
 AF_API int
-af_loop_check_schedule(AfLoop *loop, const char *Py_UNUSED(method))
+af_loop_check_schedule(AfLoop *loop)
 {
     if (loop_check_closed(loop) < 0) {
         return -1;
@@ -148,7 +148,7 @@ af_call_soon(AfState *st, PyObject *loop, PyObject *func, PyObject *arg, PyObjec
 {
     AfLoop *fast = af_loop_fast(st, loop);
     if (fast != NULL) {
-        if (af_unlikely(fast->closed | fast->debug) && af_loop_check_schedule(fast, "call_soon") < 0) {
+        if (af_unlikely(fast->closed | fast->debug) && af_loop_check_schedule(fast) < 0) {
             return -1;
         }
         PyObject *stack[2] = {func, arg};

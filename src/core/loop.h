@@ -77,7 +77,7 @@ af_loop_fast(AfState *st, PyObject *loop)
 }
 
 /* Errors that asyncio's call_soon gives: closed, or (debug) called from another thread.  0 or -1. */
-AF_API int af_loop_check_schedule(AfLoop *loop, const char *method);
+AF_API int af_loop_check_schedule(AfLoop *loop);
 AF_API int af_loop_push_steal(AfLoop *loop, void *obj, int kind);      /* 0, or -1 with MemoryError; takes the ref */
 
 /* loop.call_soon(func, arg, context=ctx) on any loop; arg and ctx may be NULL. */

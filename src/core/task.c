@@ -64,7 +64,7 @@ af_task_schedule(AfTask *t)
 {
     AfLoop *loop = af_loop_fast(t->fut.st, t->fut.loop);
     if (af_likely(loop != NULL)) {
-        if (af_unlikely(loop->closed | loop->debug) && af_loop_check_schedule(loop, "call_soon") < 0) {
+        if (af_unlikely(loop->closed | loop->debug) && af_loop_check_schedule(loop) < 0) {
             return -1;
         }
         return af_loop_push_steal(loop, Py_NewRef((PyObject *)t), AF_ENTRY_TASK);
