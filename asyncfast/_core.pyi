@@ -3,6 +3,7 @@
 # Task, Future and the handles pass for asyncio's by isinstance, so that is what they are here.
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -33,6 +34,18 @@ class Task(Future[_T], asyncio.Task[_T]):  # type: ignore[misc]
             name: str | None = None,
             context: Context | None = None,
         ) -> None: ...
+
+class SocketTransport(asyncio.Transport):
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.Server | None = None,
+        context: Context | None = None,
+    ) -> None: ...
 
 class Handle(asyncio.Handle): ...
 class TimerHandle(asyncio.TimerHandle): ...

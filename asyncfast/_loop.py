@@ -16,6 +16,9 @@ from asyncio import base_events, events, format_helpers, futures, tasks
 from asyncio.log import logger
 
 from . import _core, _introspect
+from ._transports import (  # noqa: F401 (the hooks of _core)
+    Transports, server_attach, server_detach, set_result_unless_cancelled, socket_info, transport_debug,
+    transport_debug_error, transport_failed, transport_repr, transport_unclosed, write_buffer_limits, write_to_lost)
 
 __all__ = ("Loop", "new_event_loop", "run")
 
@@ -56,7 +59,7 @@ class _Watched:
         """Nothing to close: the poller is the loop's own."""
 
 
-class Loop(_core.Loop, asyncio.SelectorEventLoop):
+class Loop(_core.Loop, Transports, asyncio.SelectorEventLoop):
     """An asyncio event loop whose scheduling is C.
 
     await_values: let `await x` give x for a plain value x (numbers, strings, bytes, containers) while this loop runs;

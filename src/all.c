@@ -12,6 +12,10 @@
 #include "core/future.c"
 #include "core/task.c"
 #include "core/sleep.c"
+#include "core/watch.c"
 #include "core/loop.c"
+#include "net/backlog.c"
+#include "net/transport.c"
+#include "net/stream.c"
 #include "core/awaitval.c"     /* brings <opcode.h> and its short macro names: last */
 #include "module.c"

@@ -6,6 +6,7 @@
 #include "core/loop.h"
 #include "core/sleep.h"
 #include "core/task.h"
+#include "net/stream.h"
 #include "rt/moduledef.h"
 
 /* What is taken from asyncio: name in the state, module, attribute. */
@@ -19,6 +20,8 @@ static const struct {
     {offsetof(AfState, asyncio_Task), "asyncio.tasks", "Task"},
     {offsetof(AfState, CancelledError), "asyncio.exceptions", "CancelledError"},
     {offsetof(AfState, InvalidStateError), "asyncio.exceptions", "InvalidStateError"},
+    {offsetof(AfState, BufferedProtocol), "asyncio.protocols", "BufferedProtocol"},
+    {offsetof(AfState, socket_type), "_socket", "socket"},
     {offsetof(AfState, get_event_loop), "asyncio.events", "get_event_loop"},
     {offsetof(AfState, get_running_loop), "asyncio.events", "_get_running_loop"},
     {offsetof(AfState, iscoroutine), "asyncio.coroutines", "iscoroutine"},
@@ -54,6 +57,15 @@ static const struct {
 } module_names[] = {
     {offsetof(AfState, str_add_done_callback), "add_done_callback"},
     {offsetof(AfState, str_asyncio_future_blocking), "_asyncio_future_blocking"},
+    {offsetof(AfState, str_buffer_updated), "buffer_updated"},
+    {offsetof(AfState, str_close), "close"},
+    {offsetof(AfState, str_connection_lost), "connection_lost"},
+    {offsetof(AfState, str_connection_made), "connection_made"},
+    {offsetof(AfState, str_data_received), "data_received"},
+    {offsetof(AfState, str_eof_received), "eof_received"},
+    {offsetof(AfState, str_get_buffer), "get_buffer"},
+    {offsetof(AfState, str_pause_writing), "pause_writing"},
+    {offsetof(AfState, str_resume_writing), "resume_writing"},
     {offsetof(AfState, str_call_exception_handler), "call_exception_handler"},
     {offsetof(AfState, str_call_soon), "call_soon"},
     {offsetof(AfState, str_cancel), "cancel"},
@@ -79,7 +91,8 @@ static const size_t module_others[] = {
     offsetof(AfState, LoopType), offsetof(AfState, PyLoopType), offsetof(AfState, HandleType),
     offsetof(AfState, TimerHandleType), offsetof(AfState, ThreadsafeHandleType), offsetof(AfState, FutureType),
     offsetof(AfState, FutureIterType), offsetof(AfState, TaskType), offsetof(AfState, SleepType),
-    offsetof(AfState, AwaitValType), offsetof(AfState, hooks), offsetof(AfState, kw_context),
+    offsetof(AfState, AwaitValType), offsetof(AfState, StreamType), offsetof(AfState, int_minus_one),
+    offsetof(AfState, hooks), offsetof(AfState, kw_context),
     offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types),
 };
 
@@ -235,11 +248,13 @@ module_exec(PyObject *module)
     st->kw_context = PyTuple_Pack(1, st->str_context);
     st->kw_msg = PyTuple_Pack(1, st->str_msg);
     st->coroutine_types = PySet_New(NULL);
-    if (st->kw_context == NULL || st->kw_msg == NULL || st->coroutine_types == NULL) {
+    st->int_minus_one = PyLong_FromLong(-1);
+    if (st->int_minus_one == NULL || st->kw_context == NULL || st->kw_msg == NULL || st->coroutine_types == NULL) {
         return -1;
     }
     if (af_handle_setup(module, st) < 0 || af_future_setup(module, st) < 0 || af_task_setup(module, st) < 0 ||
-        af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 || af_awaitval_setup(module, st) < 0) {
+        af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 || af_awaitval_setup(module, st) < 0 ||
+        af_stream_setup(module, st) < 0) {
         return -1;
     }
     return 0;
@@ -267,8 +282,8 @@ module_drop_recycled(AfState *st)
         void (*release)(void *);
     } lists[] = {
         {&st->futures, PyObject_GC_Del}, {&st->tasks, PyObject_GC_Del},       {&st->iters, PyObject_GC_Del},
-        {&st->timers, PyObject_GC_Del},  {&st->sleeps, PyObject_GC_Del},      {&st->handles, PyObject_Free},
-        {&st->threadsafes, PyObject_Free},
+        {&st->timers, PyObject_GC_Del},  {&st->sleeps, PyObject_GC_Del},      {&st->handles, PyObject_GC_Del},
+        {&st->threadsafes, PyObject_GC_Del},
     };
     for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
         void *item;

@@ -14,6 +14,7 @@
 #include "core/handle.h"
 #include "core/sleep.h"
 #include "core/task.h"
+#include "core/watch.h"
 #include "rt/args.h"
 
 #include <math.h>
@@ -27,11 +28,6 @@
 #define LOOP_SIGNAL_STEP 32
 /* Thousands of timers or tasks lie all over memory: ask for them a few entries ahead (bench: timer_fire). */
 #define LOOP_AHEAD 4
-
-typedef struct AfFdWatch {
-    af_watcher watcher;
-    PyObject *reader, *writer;      /* handles, or NULL */
-} AfFdWatch;
 
 /* ---- small things ----------------------------------------------------------------------------------------------- */
 
@@ -79,16 +75,16 @@ loop_wait_ns(double seconds)
     return !(seconds > 0) ? 0 : seconds >= 9e9 ? -1 : (int64_t)ceil(seconds * 1e9);
 }
 
-static int
-loop_oserror(int rc)
+AF_API int
+af_loop_oserror(int rc)
 {
     errno = -rc;
     PyErr_SetFromErrno(PyExc_OSError);
     return -1;
 }
 
-static int
-loop_check_closed(AfLoop *loop)
+AF_API int
+af_loop_check_closed(AfLoop *loop)
 {
     if (af_unlikely(loop->closed)) {
         PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
@@ -109,7 +105,7 @@ loop_call_check(AfLoop *loop, const char *check, PyObject *callback, const char 
 AF_API int
 af_loop_check_schedule(AfLoop *loop)
 {
-    if (loop_check_closed(loop) < 0) {
+    if (af_loop_check_closed(loop) < 0) {
         return -1;
     }
     return loop->debug ? loop_call_check(loop, "_check_thread", NULL, NULL) : 0;
@@ -309,7 +305,7 @@ loop_parse_call(AfLoop *loop, loop_call *c, PyObject *kwnames)
         return 0;
     }
     int threadsafe = strcmp(c->method, "call_soon_threadsafe") == 0;
-    if (loop_check_closed(loop) < 0 || (!threadsafe && loop_call_check(loop, "_check_thread", NULL, NULL) < 0)) {
+    if (af_loop_check_closed(loop) < 0 || (!threadsafe && loop_call_check(loop, "_check_thread", NULL, NULL) < 0)) {
         return -1;
     }
     /* asyncio's call_later() leaves the check to call_at() */
@@ -486,7 +482,7 @@ loop_create_task(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject
         }
         eager = 1;
     }
-    if (loop_check_closed(loop) < 0) {
+    if (af_loop_check_closed(loop) < 0) {
         return NULL;
     }
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
@@ -519,206 +515,7 @@ loop_create_task(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject
     return af_task_new(loop, coro, name, context, eager);
 }
 
-/* ---- file descriptors ------------------------------------------------------------------------------------------- */
-
-/* As selectors do: an int or something with fileno(); ValueError otherwise. */
-static int
-loop_fd(PyObject *obj)
-{
-    int fd = PyObject_AsFileDescriptor(obj);
-    if (fd < 0) {
-        int negative = PyErr_ExceptionMatches(PyExc_ValueError) && PyLong_Check(obj);
-        PyErr_Format(PyExc_ValueError, negative ? "Invalid file descriptor: %S" : "Invalid file object: %R", obj);
-    }
-    return fd;
-}
-
-static AfFdWatch *
-loop_watch_find(AfLoop *loop, int fd)
-{
-    return fd >= 0 && fd < loop->nwatches ? loop->watches[fd] : NULL;
-}
-
-static AfFdWatch *
-loop_watch_make(AfLoop *loop, int fd)
-{
-    AfFdWatch *w = loop_watch_find(loop, fd);
-    if (w != NULL) {
-        return w;
-    }
-    if (fd >= loop->nwatches) {
-        int n = loop->nwatches ? loop->nwatches : 64;
-        while (n <= fd) {
-            n *= 2;
-        }
-        AfFdWatch **p = PyMem_Realloc(loop->watches, (size_t)n * sizeof(*p));
-        if (p == NULL) {
-            PyErr_NoMemory();
-            return NULL;
-        }
-        memset(p + loop->nwatches, 0, (size_t)(n - loop->nwatches) * sizeof(*p));
-        loop->watches = p;
-        loop->nwatches = n;
-    }
-    w = PyMem_Calloc(1, sizeof(*w));
-    if (w == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    w->watcher.fd = fd;
-    loop->watches[fd] = w;
-    return w;
-}
-
-static void
-loop_watch_free_if_idle(AfLoop *loop, AfFdWatch *w)
-{
-    if (w->watcher.want == 0) {
-        loop->watches[w->watcher.fd] = NULL;
-        PyMem_Free(w);
-    }
-}
-
-/* handle.cancel(), whichever class it is of */
-static int
-loop_cancel_handle(AfLoop *loop, PyObject *handle)
-{
-    PyObject *res = PyObject_CallMethodNoArgs(handle, loop->st->str_cancel);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
-}
-
-static PyObject *
-loop_watch_add(AfLoop *loop, unsigned what, const char *method, PyObject *const *args, Py_ssize_t nargs,
-               PyObject *kwnames)
-{
-    PyObject *context;
-    if (af_args_only_kw(method, loop->st->str_context, args + nargs, kwnames, &context) < 0 ||
-        loop_check_closed(loop) < 0) {
-        return NULL;
-    }
-    if (nargs < 2) {
-        PyErr_Format(PyExc_TypeError, "%s() missing required positional argument: '%s'", method,
-                     nargs == 0 ? "fd" : "callback");
-        return NULL;
-    }
-    int fd = loop_fd(args[0]);
-    AfFdWatch *w = fd < 0 ? NULL : loop_watch_make(loop, fd);
-    if (w == NULL) {
-        return NULL;
-    }
-    AfHandle *h = af_handle_new(loop, args + 1, nargs - 1, context);
-    if (h == NULL) {
-        loop_watch_free_if_idle(loop, w);
-        return NULL;
-    }
-    h->repeats = 1;
-    unsigned before = w->watcher.want;
-    w->watcher.want |= what;
-    int rc = af_poll_update(&loop->poll, &w->watcher);
-    if (rc < 0) {
-        w->watcher.want = before;
-        loop_watch_free_if_idle(loop, w);
-        Py_DECREF(h);
-        loop_oserror(rc);
-        return NULL;
-    }
-    PyObject **slot = what == AF_READ ? &w->reader : &w->writer;
-    PyObject *old = *slot;
-    *slot = Py_NewRef((PyObject *)h);
-    if (old != NULL) {
-        rc = loop_cancel_handle(loop, old);
-        Py_DECREF(old);
-        if (rc < 0) {
-            Py_DECREF(h);
-            return NULL;
-        }
-    }
-    return (PyObject *)h;
-}
-
-static PyObject *
-loop_watch_remove(AfLoop *loop, unsigned what, PyObject *arg)
-{
-    if (loop->closed) {
-        Py_RETURN_FALSE;
-    }
-    int fd = loop_fd(arg);
-    if (fd < 0) {
-        return NULL;
-    }
-    AfFdWatch *w = loop_watch_find(loop, fd);
-    PyObject **slot = w == NULL ? NULL : what == AF_READ ? &w->reader : &w->writer;
-    if (slot == NULL || *slot == NULL) {
-        Py_RETURN_FALSE;
-    }
-    PyObject *old = *slot;
-    *slot = NULL;
-    w->watcher.want &= ~what;
-    if (af_poll_update(&loop->poll, &w->watcher) < 0) {
-        /* the fd was closed meanwhile: the kernel has forgotten it by itself */
-        w->watcher.have = w->watcher.want;
-    }
-    loop_watch_free_if_idle(loop, w);
-    int rc = loop_cancel_handle(loop, old);
-    Py_DECREF(old);
-    return rc < 0 ? NULL : Py_NewRef(Py_True);
-}
-
-static PyObject *
-loop_add_reader(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return loop_watch_add(loop, AF_READ, "_add_reader", args, nargs, kwnames);
-}
-
-static PyObject *
-loop_add_writer(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return loop_watch_add(loop, AF_WRITE, "_add_writer", args, nargs, kwnames);
-}
-
-static PyObject *
-loop_remove_reader(AfLoop *loop, PyObject *fd)
-{
-    return loop_watch_remove(loop, AF_READ, fd);
-}
-
-static PyObject *
-loop_remove_writer(AfLoop *loop, PyObject *fd)
-{
-    return loop_watch_remove(loop, AF_WRITE, fd);
-}
-
-/* selectors.EVENT_READ | EVENT_WRITE, for the inherited transports' reprs */
-static PyObject *
-loop_watched(AfLoop *loop, PyObject *arg)
-{
-    int fd = loop_fd(arg);
-    if (fd < 0) {
-        return NULL;
-    }
-    AfFdWatch *w = loop_watch_find(loop, fd);
-    return PyLong_FromLong(w == NULL ? 0 : (long)w->watcher.want);
-}
-
 /* ---- one turn --------------------------------------------------------------------------------------------------- */
-
-static int
-loop_dispatch(AfLoop *loop, const af_event *events, int n)
-{
-    for (int i = 0; i < n; i++) {
-        AfFdWatch *w = af_container_of(events[i].watcher, AfFdWatch, watcher);
-        if (events[i].events & AF_READ && w->reader != NULL &&
-            af_loop_push_steal(loop, Py_NewRef(w->reader), AF_ENTRY_HANDLE) < 0) {
-            return -1;
-        }
-        if (events[i].events & AF_WRITE && w->writer != NULL &&
-            af_loop_push_steal(loop, Py_NewRef(w->writer), AF_ENTRY_HANDLE) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
 
 /* Wait up to timeout (ns; 0: not, < 0: for ever) and put the handles of what is ready on the ring.  Returns how many
    events there were, or -1.  Asking again before their callbacks have run would only bring the same ones back. */
@@ -742,9 +539,9 @@ loop_poll(AfLoop *loop, int64_t timeout)
         n = af_poll_wait(&loop->poll, events, 0);
     }
     if (n < 0) {
-        return n == -EINTR ? 0 : loop_oserror(n);
+        return n == -EINTR ? 0 : af_loop_oserror(n);
     }
-    return loop_dispatch(loop, events, n) < 0 ? -1 : n;
+    return af_watch_dispatch(loop, events, n) < 0 ? -1 : n;
 }
 
 /* Poll: until the first deadline if there is nothing to run, just a look if there is. */
@@ -834,6 +631,10 @@ loop_run_entry(AfLoop *loop, PyObject *obj, int kind)
     switch (kind) {
     case AF_ENTRY_HANDLE:
         return af_handle_run((AfHandle *)obj);
+    case AF_ENTRY_READ:
+        return af_io_run((AfIo *)obj, AF_READ);
+    case AF_ENTRY_WRITE:
+        return af_io_run((AfIo *)obj, AF_WRITE);
     case AF_ENTRY_THREADSAFE:
         return af_handle_run_threadsafe((AfHandle *)obj);
     default:
@@ -978,7 +779,7 @@ loop_get_debug(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_check_closed_method(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 {
-    return loop_check_closed(loop) < 0 ? NULL : Py_NewRef(Py_None);
+    return af_loop_check_closed(loop) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -1104,7 +905,7 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     }
     if (rc < 0) {
         Py_DECREF(loop);
-        loop_oserror(rc);
+        af_loop_oserror(rc);
         return NULL;
     }
     return (PyObject *)loop;
@@ -1150,16 +951,9 @@ loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
             Py_VISIT((PyObject *)t);
         }
     }
-    for (int fd = 0; fd < loop->nwatches; fd++) {
-        if (loop->watches[fd] != NULL) {
-            PyObject *pair[2] = {loop->watches[fd]->reader, loop->watches[fd]->writer};
-            for (int i = 0; i < 2; i++) {
-                int rc = pair[i] == NULL ? 0 : af_handle_visit((AfHandle *)pair[i], visit, arg);
-                if (rc != 0) {
-                    return rc;
-                }
-            }
-        }
+    int rc = af_watch_visit(loop, visit, arg);
+    if (rc != 0) {
+        return rc;
     }
     Py_VISIT(loop->module);
     Py_VISIT(loop->pristine);
@@ -1187,20 +981,12 @@ loop_empty(AfLoop *loop)
             Py_DECREF(af_handle_of_timer(t));
         }
     }
-    for (int fd = 0; fd < loop->nwatches; fd++) {
-        AfFdWatch *w = loop->watches[fd];
-        if (w != NULL) {
-            loop->watches[fd] = NULL;
-            af_poll_forget(&loop->poll, &w->watcher);
-            Py_XDECREF(w->reader);
-            Py_XDECREF(w->writer);
-            PyMem_Free(w);
-        }
-    }
+    af_watch_forget_all(loop);
     af_poll_close(&loop->poll);
     af_task_disown_all(loop);
     Py_CLEAR(loop->pristine);
     Py_CLEAR(loop->runner);
+    Py_CLEAR(loop->read_buffer);
 }
 
 static PyObject *
@@ -1248,16 +1034,11 @@ loop_after_fork(AfLoop *loop, PyObject *Py_UNUSED(ignored))
     af_poll_close(&loop->poll);
     int rc = af_poll_open(&loop->poll);
     if (rc < 0) {
-        loop_oserror(rc);
+        af_loop_oserror(rc);
         return NULL;
     }
     loop->asleep = loop->woken = 0;
-    for (int fd = 0; fd < loop->nwatches; fd++) {
-        if (loop->watches[fd] != NULL) {
-            loop->watches[fd]->watcher.have = 0;
-            (void)af_poll_update(&loop->poll, &loop->watches[fd]->watcher);     /* a closed fd stays out */
-        }
-    }
+    af_watch_again_all(loop);
     Py_RETURN_NONE;
 }
 
@@ -1300,15 +1081,17 @@ static PyMethodDef loop_methods[] = {
     {"_add_callback_signalsafe", (PyCFunction)loop_add_callback_signalsafe, METH_O,
      "_add_callback_signalsafe($self, handle, /)\n--\n\nMake it ready, and wake the loop."},
     {"_write_to_self", (PyCFunction)loop_write_to_self, METH_NOARGS, "_write_to_self($self, /)\n--\n\nWake the loop."},
-    {"_add_reader", LOOP_F(loop_add_reader), LOOP_KW,
+    {"_add_reader", LOOP_F(af_watch_add_reader), LOOP_KW,
      "_add_reader($self, fd, callback, /, *args, context=None)\n--\n\nCall callback(*args) when fd is readable."},
-    {"_add_writer", LOOP_F(loop_add_writer), LOOP_KW,
+    {"_add_writer", LOOP_F(af_watch_add_writer), LOOP_KW,
      "_add_writer($self, fd, callback, /, *args, context=None)\n--\n\nCall callback(*args) when fd is writable."},
-    {"_remove_reader", (PyCFunction)loop_remove_reader, METH_O,
+    {"_remove_reader", (PyCFunction)af_watch_remove_reader, METH_O,
      "_remove_reader($self, fd, /)\n--\n\nReturn True if there was a reader."},
-    {"_watched", (PyCFunction)loop_watched, METH_O,
+    {"_watched", (PyCFunction)af_watch_bits, METH_O,
      "_watched($self, fd, /)\n--\n\nReturn what fd is watched for: 1 reading, 2 writing, 3 both, 0 neither."},
-    {"_remove_writer", (PyCFunction)loop_remove_writer, METH_O,
+    {"_owner", (PyCFunction)af_watch_owner, METH_O,
+     "_owner($self, fd, /)\n--\n\nReturn the transport that owns fd, or None."},
+    {"_remove_writer", (PyCFunction)af_watch_remove_writer, METH_O,
      "_remove_writer($self, fd, /)\n--\n\nReturn True if there was a writer."},
     {NULL, NULL, 0, NULL},
 };

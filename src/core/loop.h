@@ -15,7 +15,9 @@ enum {
     AF_ENTRY_TASK = 1,          /* AfTask: step it */
     AF_ENTRY_FOREIGN = 2,       /* asyncio.Handle or alike: call its _run() */
     AF_ENTRY_THREADSAFE = 3,    /* the handle of call_soon_threadsafe() */
-    AF_ENTRY_BITS = 3
+    AF_ENTRY_READ = 4,          /* AfIo: its fd is readable */
+    AF_ENTRY_WRITE = 5,         /* ... writable */
+    AF_ENTRY_BITS = 7
 };
 
 struct AfFdWatch;
@@ -52,6 +54,7 @@ typedef struct AfLoop {
     af_poll poll;
     struct AfFdWatch **watches; /* by fd */
     int nwatches;
+    PyObject *read_buffer;      /* net/stream.c: the bytes object that sockets are read into; NULL: none, or lent */
 
     PyObject *module;           /* keeps the state: everything on the loop reaches it through st */
     PyObject *task_factory;     /* NULL: our Task */
@@ -75,6 +78,9 @@ af_loop_fast(AfState *st, PyObject *loop)
     }
     return NULL;
 }
+
+AF_API int af_loop_oserror(int rc);              /* sets the OSError of a negative errno; -1 */
+AF_API int af_loop_check_closed(AfLoop *loop);   /* 0, or -1 with RuntimeError */
 
 /* Errors that asyncio's call_soon gives: closed, or (debug) called from another thread.  0 or -1. */
 AF_API int af_loop_check_schedule(AfLoop *loop);

@@ -51,6 +51,14 @@
 #  define AF_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)\n--\n\n"
 #endif
 
+/* What transports say of wrong data, and of writelines() after write_eof() */
+#if PY_VERSION_HEX >= 0x030E0000
+#  define AF_WRITE_TYPE_ERROR "data argument must be a bytes, bytearray, or memoryview object"
+#else
+#  define AF_WRITE_TYPE_ERROR "data argument must be a bytes-like object"
+#endif
+#define AF_WRITELINES_NAME (PY_VERSION_HEX >= 0x030C0000 ? "writelines" : "write")
+
 /* 3.15: __init__() of a future or task a second time is an error, and says so of _asyncio's classes */
 #define AF_INIT_ONCE (PY_VERSION_HEX >= 0x030F0000)
 
@@ -85,6 +93,18 @@ PyErr_SetRaisedException(PyObject *exc)
 #else
 #  define AF_IS_FINALIZING() _Py_IsFinalizing()
 #endif
+
+/* Cut a bytes object that nobody else has seen, or has any more, to a length that its memory has room for. */
+static inline void
+af_bytes_set_length(PyObject *bytes, Py_ssize_t length)
+{
+    Py_SET_SIZE((PyVarObject *)bytes, length);
+    PyBytes_AS_STRING(bytes)[length] = 0;
+    _Py_COMP_DIAG_PUSH
+    _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+    ((PyBytesObject *)bytes)->ob_shash = -1;        /* a hash that was taken of other contents */
+    _Py_COMP_DIAG_POP
+}
 
 /* An attribute that may be missing: 1, 0 (and *value NULL), -1.  PyObject_GetOptionalAttr() since 3.13. */
 static inline int

@@ -43,6 +43,7 @@ typedef struct AfState {
     PyTypeObject *TaskType;
     PyTypeObject *SleepType;
     PyTypeObject *AwaitValType;
+    PyTypeObject *StreamType;
 
     /* asyncio's own classes, which ours pass for (isinstance) */
     PyObject *asyncio_Handle;
@@ -54,6 +55,8 @@ typedef struct AfState {
     /* functions and exceptions of asyncio and friends */
     PyObject *CancelledError;
     PyObject *InvalidStateError;
+    PyObject *BufferedProtocol;
+    PyObject *socket_type;              /* _socket.socket */
     PyObject *get_event_loop;
     PyObject *get_running_loop;
     PyObject *iscoroutine;
@@ -80,6 +83,15 @@ typedef struct AfState {
 
     /* interned names */
     PyObject *str_add_done_callback;
+    PyObject *str_buffer_updated;
+    PyObject *str_close;
+    PyObject *str_connection_lost;
+    PyObject *str_connection_made;
+    PyObject *str_data_received;
+    PyObject *str_eof_received;
+    PyObject *str_get_buffer;
+    PyObject *str_pause_writing;
+    PyObject *str_resume_writing;
     PyObject *str_asyncio_future_blocking;
     PyObject *str_call_exception_handler;
     PyObject *str_call_soon;
@@ -98,6 +110,7 @@ typedef struct AfState {
     PyObject *str_throw;
     PyObject *kw_context;               /* ("context",) */
     PyObject *kw_msg;                   /* ("msg",) */
+    PyObject *int_minus_one;
 
     /* types seen to be coroutines by asyncio.iscoroutine() */
     PyObject *coroutine_types;

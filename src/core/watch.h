@@ -1,0 +1,58 @@
+/* File descriptors: who is told when one is ready.
+
+   Two kinds of parties ask: handles (add_reader(), add_writer()) and owners of an fd in C (transports, listening
+   sockets), which the loop calls without a handle.  Both come through the ready ring, so that what an event starts keeps
+   its place among callbacks and timers. */
+#ifndef AF_CORE_WATCH_H
+#define AF_CORE_WATCH_H
+
+#include "core/loop.h"
+
+/* The beginning of whatever owns an fd. */
+typedef struct AfIo {
+    PyObject_HEAD
+    PyObject *extra;            /* where asyncio.BaseTransport keeps its _extra: transports are derived from it */
+    AfLoop *loop;               /* NULL when it has let go of everything */
+    struct AfFdWatch *watch;    /* its place in the loop's table; NULL: it owns no fd there */
+    int (*ready)(struct AfIo *io, unsigned what);       /* AF_READ or AF_WRITE; 0, or -1 to end the loop's run */
+} AfIo;
+
+typedef struct AfFdWatch {
+    af_watcher watcher;
+    PyObject *reader, *writer;  /* handles, or NULL */
+    AfIo *io;                   /* the owner, or NULL; a reference while it wants something, borrowed otherwise */
+    unsigned io_want;           /* AF_READ | AF_WRITE */
+} AfFdWatch;
+
+AF_API int af_io_claim(AfIo *io, AfLoop *loop, int fd);     /* from now on the owner of fd; 0 or -1 */
+AF_API int af_io_want(AfIo *io, unsigned want);             /* 0, or -1 with OSError and nothing changed */
+AF_API void af_io_release(AfIo *io);                        /* before fd is closed */
+
+static inline unsigned
+af_io_wants(const AfIo *io)
+{
+    return io->watch == NULL ? 0 : io->watch->io_want;
+}
+
+/* An event that was noted earlier in this turn may have become stale: paused, closed, or the fd another's by now. */
+static inline int
+af_io_run(AfIo *io, unsigned what)
+{
+    return af_io_wants(io) & what ? io->ready(io, what) : 0;
+}
+
+/* The loop's. */
+AF_API int af_watch_dispatch(AfLoop *loop, const af_event *events, int n);  /* events to the ring; 0 or -1 */
+AF_API int af_watch_visit(AfLoop *loop, visitproc visit, void *arg);
+AF_API void af_watch_forget_all(AfLoop *loop);
+AF_API void af_watch_again_all(AfLoop *loop);               /* after a fork: a new poller hears of them all */
+
+/* Methods of the loop. */
+AF_API PyObject *af_watch_add_reader(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+AF_API PyObject *af_watch_add_writer(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+AF_API PyObject *af_watch_remove_reader(AfLoop *loop, PyObject *fd);
+AF_API PyObject *af_watch_remove_writer(AfLoop *loop, PyObject *fd);
+AF_API PyObject *af_watch_bits(AfLoop *loop, PyObject *fd);
+AF_API PyObject *af_watch_owner(AfLoop *loop, PyObject *fd);
+
+#endif

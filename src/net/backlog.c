@@ -1,0 +1,75 @@
+/* A queue in one array: what is sent moves its beginning forward, and room is made by moving it all back.  Dropping bytes
+   runs no Python. */
+#include "net/backlog.h"
+
+AF_API int
+af_backlog_add_steal(af_backlog *b, PyObject *bytes, size_t start)
+{
+    if (b->first + b->count == b->cap) {
+        if (b->first > b->cap / 2) {
+            memmove(b->chunks, b->chunks + b->first, b->count * sizeof(*b->chunks));
+        }
+        else {
+            size_t cap = b->cap ? b->cap * 2 : 4;
+            af_chunk *bigger = PyMem_Malloc(cap * sizeof(*bigger));
+            if (bigger == NULL) {
+                Py_DECREF(bytes);
+                PyErr_NoMemory();
+                return -1;
+            }
+            if (b->count > 0) {
+                memcpy(bigger, b->chunks + b->first, b->count * sizeof(*bigger));
+            }
+            PyMem_Free(b->chunks);
+            b->chunks = bigger;
+            b->cap = cap;
+        }
+        b->first = 0;
+    }
+    b->chunks[b->first + b->count++] = (af_chunk){bytes, start};
+    b->size += (size_t)PyBytes_GET_SIZE(bytes) - start;
+    return 0;
+}
+
+AF_API int
+af_backlog_iov(const af_backlog *b, struct iovec *iov)
+{
+    int n = b->count < AF_BACKLOG_IOV ? (int)b->count : AF_BACKLOG_IOV;
+    for (int i = 0; i < n; i++) {
+        const af_chunk *c = &b->chunks[b->first + (size_t)i];
+        iov[i].iov_base = PyBytes_AS_STRING(c->bytes) + c->start;
+        iov[i].iov_len = (size_t)PyBytes_GET_SIZE(c->bytes) - c->start;
+    }
+    return n;
+}
+
+AF_API void
+af_backlog_sent(af_backlog *b, size_t n)
+{
+    b->size -= n;
+    while (n > 0) {
+        af_chunk *c = &b->chunks[b->first];
+        size_t left = (size_t)PyBytes_GET_SIZE(c->bytes) - c->start;
+        if (n < left) {
+            c->start += n;
+            return;
+        }
+        n -= left;
+        b->first++;
+        b->count--;
+        Py_DECREF(c->bytes);
+    }
+    if (b->count == 0) {
+        af_backlog_clear(b);
+    }
+}
+
+AF_API void
+af_backlog_clear(af_backlog *b)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        Py_DECREF(b->chunks[b->first + i].bytes);
+    }
+    PyMem_Free(b->chunks);      /* an idle connection keeps no queue */
+    *b = (af_backlog){0};
+}

@@ -1,0 +1,556 @@
+/* The transport of stream sockets.
+
+   Reading goes into the loop's one large bytes object.  Small data is copied out of it; large data is not: the object
+   itself is lent to the protocol, cut to length, and comes back if nobody has kept it.  So no read allocates more than
+   it received, and none makes the heap grow and shrink.  A protocol that keeps what it gets (a stream reader's buffer
+   does not, a list of chunks does) is given copies from then on.
+
+   Writing tries the socket at once, as asyncio does; what the socket does not take waits in the backlog.
+
+   Belongs to its loop's thread.  Runs Python: the protocol's methods; after each of them everything may have changed. */
+#include "net/stream.h"
+
+#include "net/backlog.h"
+
+#include <sys/socket.h>
+
+#define STREAM_READ_SIZE ((size_t)256 * 1024)
+/* Copying less than that costs less than what lending may (bench: net, protocol echo). */
+#define STREAM_LEND_FROM ((size_t)16 * 1024)
+
+static const char stream_read_error[] = "Fatal read error on socket transport";
+static const char stream_write_error[] = "Fatal write error on socket transport";
+
+typedef struct {
+    AfTransport t;
+    af_backlog out;
+    char keeps;                 /* the protocol kept what was lent to it */
+} AfStream;
+
+static size_t
+stream_backlog(AfTransport *t)
+{
+    return ((AfStream *)t)->out.size;
+}
+
+static void
+stream_drop_backlog(AfTransport *t)
+{
+    af_backlog_clear(&((AfStream *)t)->out);
+}
+
+static inline int
+stream_would_block(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
+/* ---- reading ---------------------------------------------------------------------------------------------------- */
+
+static int
+stream_received_eof(AfStream *s)
+{
+    AfTransport *t = &s->t;
+    AfState *st = t->io.loop->st;
+    if (t->io.loop->debug) {
+        PyObject *res = PyObject_CallMethod(st->hooks, "transport_debug", "Os", (PyObject *)t, "received EOF");
+        Py_XDECREF(res);
+        if (res == NULL) {
+            return -1;
+        }
+    }
+    PyObject *protocol = Py_NewRef(t->protocol);
+    PyObject *res = PyObject_CallMethodNoArgs(protocol, st->str_eof_received);
+    int keep_open = res == NULL ? -1 : PyObject_IsTrue(res);
+    Py_DECREF(protocol);
+    Py_XDECREF(res);
+    if (keep_open < 0) {
+        return af_transport_fatal(t, "Fatal error: protocol.eof_received() call failed.");
+    }
+    /* kept open it may still be written to, but there is nothing more to read */
+    return keep_open ? af_transport_want(t, 0, AF_READ) : af_transport_close(t);
+}
+
+static inline ssize_t
+stream_recv(AfStream *s, char *buffer, size_t size)
+{
+    if (af_unlikely(!af_transport_fd_is_ours(&s->t))) {
+        errno = EBADF;
+        return -1;
+    }
+    return recv(s->t.fd, buffer, size, 0);
+}
+
+/* What is left to do when recv() gave no data. */
+static int
+stream_read_nothing(AfStream *s, ssize_t n)
+{
+    if (n == 0) {
+        return stream_received_eof(s);
+    }
+    return stream_would_block(errno) ? 0 : af_transport_fatal_errno(&s->t, errno, stream_read_error);
+}
+
+static int
+stream_deliver(AfStream *s, PyObject *data)
+{
+    AfTransport *t = &s->t;
+    PyObject *stack[3] = {NULL, Py_NewRef(t->protocol), data};
+    PyObject *res = PyObject_VectorcallMethod(t->io.loop->st->str_data_received, stack + 1,
+                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(stack[1]);
+    if (af_unlikely(res == NULL)) {
+        return af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
+    }
+    Py_DECREF(res);
+    return 0;
+}
+
+static int
+stream_read_data(AfStream *s)
+{
+    AfLoop *loop = s->t.io.loop;
+    PyObject *buffer = loop->read_buffer;
+    loop->read_buffer = NULL;       /* a loop run inside the callback makes its own */
+    if (buffer == NULL) {
+        buffer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)STREAM_READ_SIZE);
+        if (buffer == NULL) {
+            return -1;
+        }
+    }
+    ssize_t n = stream_recv(s, PyBytes_AS_STRING(buffer), STREAM_READ_SIZE);
+    if (n > 0 && ((size_t)n < STREAM_LEND_FROM || s->keeps)) {
+        PyObject *data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n);
+        loop->read_buffer = buffer;
+        int rc = data == NULL ? -1 : stream_deliver(s, data);
+        Py_XDECREF(data);
+        return rc;
+    }
+    if (n <= 0) {
+        loop->read_buffer = buffer;
+        return stream_read_nothing(s, n);
+    }
+    af_bytes_set_length(buffer, n);
+    Py_INCREF(loop);
+    int rc = stream_deliver(s, buffer);
+    if (Py_REFCNT(buffer) == 1 && loop->read_buffer == NULL && !loop->closed) {
+        af_bytes_set_length(buffer, (Py_ssize_t)STREAM_READ_SIZE);
+        loop->read_buffer = buffer;
+    }
+    else {
+        s->keeps = Py_REFCNT(buffer) > 1;
+        Py_DECREF(buffer);
+    }
+    Py_DECREF(loop);
+    return rc;
+}
+
+static int
+stream_read_into(AfStream *s)
+{
+    AfTransport *t = &s->t;
+    AfState *st = t->io.loop->st;
+    PyObject *protocol = Py_NewRef(t->protocol);
+    PyObject *buffer = PyObject_CallMethodOneArg(protocol, st->str_get_buffer, st->int_minus_one);
+    Py_ssize_t length = buffer == NULL ? -1 : PyObject_Size(buffer);
+    int rc = 0;
+    if (length == 0) {
+        PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+    }
+    if (length <= 0) {
+        rc = af_transport_fatal(t, "Fatal error: protocol.get_buffer() call failed.");
+        goto end;
+    }
+    if (t->lost || t->sock == NULL) {
+        goto end;
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
+        rc = af_transport_fatal(t, stream_read_error);
+        goto end;
+    }
+    ssize_t n = stream_recv(s, view.buf, (size_t)view.len);
+    int error = errno;
+    PyBuffer_Release(&view);
+    if (n <= 0) {
+        errno = error;
+        rc = stream_read_nothing(s, n);
+        goto end;
+    }
+    PyObject *count = PyLong_FromSsize_t(n);
+    PyObject *res = count == NULL ? NULL : PyObject_CallMethodOneArg(protocol, st->str_buffer_updated, count);
+    Py_XDECREF(count);
+    if (res == NULL) {
+        rc = af_transport_fatal(t, "Fatal error: protocol.buffer_updated() call failed.");
+    }
+    Py_XDECREF(res);
+end:
+    Py_XDECREF(buffer);
+    Py_DECREF(protocol);
+    return rc;
+}
+
+static int
+stream_read(AfStream *s)
+{
+    if (s->t.lost || s->t.protocol == NULL) {
+        return 0;
+    }
+    return s->t.buffered_protocol ? stream_read_into(s) : stream_read_data(s);
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
+
+static int
+stream_shutdown(AfStream *s)
+{
+    if (af_transport_fd_is_ours(&s->t) && shutdown(s->t.fd, SHUT_WR) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return 0;
+}
+
+/* Nothing waits to be sent any more. */
+static int
+stream_drained(AfStream *s)
+{
+    AfTransport *t = &s->t;
+    if (af_transport_want(t, 0, AF_WRITE) < 0 ||
+        (t->empty_waiter != NULL && af_transport_settle_waiter(t, NULL) < 0)) {
+        return -1;
+    }
+    if (t->closing) {
+        return t->lost ? 0 : (t->lost++, af_transport_end(t, Py_None));
+    }
+    return t->eof ? stream_shutdown(s) : 0;
+}
+
+/* Send what waits, as much as the socket takes. */
+static int
+stream_flush(AfStream *s)
+{
+    AfTransport *t = &s->t;
+    if (t->lost || s->out.count == 0) {
+        return 0;
+    }
+    struct iovec iov[AF_BACKLOG_IOV];
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)af_backlog_iov(&s->out, iov)};
+    ssize_t n = -1;
+    errno = EBADF;
+    if (af_transport_fd_is_ours(t)) {
+        n = sendmsg(t->fd, &msg, MSG_NOSIGNAL);
+    }
+    if (n < 0) {
+        if (stream_would_block(errno)) {
+            return 0;
+        }
+        int rc = af_transport_fatal_errno(t, errno, stream_write_error);
+        if (rc == 0 && t->empty_waiter != NULL) {
+            rc = af_transport_settle_waiter(t, "Connection is closed by peer");
+        }
+        return rc;
+    }
+    af_backlog_sent(&s->out, (size_t)n);
+    if (af_transport_maybe_resume(t) < 0) {     /* the protocol may write, or close */
+        return -1;
+    }
+    return s->out.count == 0 && t->sock != NULL ? stream_drained(s) : 0;
+}
+
+/* May it be written to?  1; 0: no, and it has been said; -1. */
+static int
+stream_may_write(AfStream *s, const char *method)
+{
+    AfTransport *t = &s->t;
+    if (t->eof || t->empty_waiter != NULL) {
+        PyErr_Format(PyExc_RuntimeError, t->eof ? "Cannot call %s() after write_eof()"
+                                                : "unable to %s; sendfile is in progress", method);
+        return -1;
+    }
+    return 1;
+}
+
+/* A bytes object with data's contents from start on, which nobody can change any more: a new reference. */
+static PyObject *
+stream_snapshot(PyObject *data, const Py_buffer *view, size_t start)
+{
+    if (PyBytes_CheckExact(data)) {
+        return Py_NewRef(data);
+    }
+    return PyBytes_FromStringAndSize((const char *)view->buf + start, view->len - (Py_ssize_t)start);
+}
+
+/* 0; *view is to be released unless data is exactly bytes. */
+static int
+stream_get_view(PyObject *data, Py_buffer *view)
+{
+    if (af_likely(PyBytes_CheckExact(data))) {
+        view->buf = PyBytes_AS_STRING(data);
+        view->len = PyBytes_GET_SIZE(data);
+        view->obj = NULL;
+        return 0;
+    }
+    return PyObject_GetBuffer(data, view, PyBUF_SIMPLE);
+}
+
+static inline void
+stream_release_view(Py_buffer *view)
+{
+    if (view->obj != NULL) {
+        PyBuffer_Release(view);
+    }
+}
+
+/* Have the backlog sent as soon as the socket takes more. */
+static int
+stream_await_room(AfStream *s)
+{
+    return af_io_wants(&s->t.io) & AF_WRITE ? 0 : af_transport_start_writing(&s->t);
+}
+
+/* Send at once what the socket takes; the rest waits.  0 or -1. */
+static int
+stream_send(AfStream *s, PyObject *data, const Py_buffer *view)
+{
+    AfTransport *t = &s->t;
+    size_t sent = 0;
+    if (s->out.count == 0) {
+        ssize_t n = -1;
+        errno = EBADF;
+        if (af_likely(af_transport_fd_is_ours(t))) {
+            n = send(t->fd, view->buf, (size_t)view->len, MSG_NOSIGNAL);
+        }
+        if (af_likely(n == (ssize_t)view->len)) {
+            return 0;
+        }
+        if (n < 0 && !stream_would_block(errno)) {
+            return af_transport_fatal_errno(t, errno, stream_write_error);
+        }
+        sent = n < 0 ? 0 : (size_t)n;
+    }
+    PyObject *rest = stream_snapshot(data, view, sent);
+    if (rest == NULL || af_backlog_add_steal(&s->out, rest, rest == data ? sent : 0) < 0) {
+        return -1;
+    }
+    return stream_await_room(s) < 0 ? -1 : af_transport_maybe_pause(t);
+}
+
+static PyObject *
+stream_write(AfStream *s, PyObject *data)
+{
+    if (af_unlikely(!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data))) {
+        PyObject *name = PyType_GetName(Py_TYPE(data));
+        PyErr_Format(PyExc_TypeError, AF_WRITE_TYPE_ERROR ", not %R", name);
+        Py_XDECREF(name);
+        return NULL;
+    }
+    if (stream_may_write(s, "write") < 0) {
+        return NULL;
+    }
+    Py_buffer view;
+    PyObject *flat = NULL;
+    if (stream_get_view(data, &view) < 0) {
+        /* not contiguous: the bytes in their order */
+        PyErr_Clear();
+        data = flat = PyBytes_FromObject(data);
+        if (flat == NULL || stream_get_view(flat, &view) < 0) {
+            return NULL;
+        }
+    }
+    int rc = 0;
+    if (view.len > 0) {
+        rc = af_unlikely(s->t.lost) ? af_transport_write_lost(&s->t) : stream_send(s, data, &view);
+    }
+    stream_release_view(&view);
+    Py_XDECREF(flat);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* An item of writelines() as bytes that nobody can change: a new reference. */
+static PyObject *
+stream_chunk(PyObject *data)
+{
+    if (PyBytes_CheckExact(data)) {
+        return Py_NewRef(data);
+    }
+    PyObject *view = PyMemoryView_FromObject(data);
+    PyObject *bytes = view == NULL ? NULL : PyBytes_FromObject(view);
+    Py_XDECREF(view);
+    return bytes;
+}
+
+/* All of the list or, if one item is no buffer, none of it.  0 or -1. */
+static int
+stream_add_all(AfStream *s, PyObject *list)
+{
+    af_backlog added = {0};
+    PyObject *it = PyObject_GetIter(list), *data;
+    int rc = it == NULL ? -1 : 0;
+    while (rc == 0 && (data = PyIter_Next(it)) != NULL) {
+        PyObject *chunk = stream_chunk(data);
+        Py_DECREF(data);
+        if (chunk != NULL && PyBytes_GET_SIZE(chunk) == 0) {
+            Py_DECREF(chunk);
+            continue;
+        }
+        rc = chunk == NULL ? -1 : af_backlog_add_steal(&added, chunk, 0);
+    }
+    Py_XDECREF(it);
+    rc = rc == 0 && PyErr_Occurred() ? -1 : rc;
+    for (size_t i = 0; rc == 0 && i < added.count; i++) {
+        rc = af_backlog_add_steal(&s->out, Py_NewRef(added.chunks[added.first + i].bytes), 0);
+    }
+    af_backlog_clear(&added);
+    return rc;
+}
+
+static PyObject *
+stream_writelines(AfStream *s, PyObject *list)
+{
+    AfTransport *t = &s->t;
+    if (stream_may_write(s, AF_WRITELINES_NAME) < 0) {
+        return NULL;
+    }
+    if (t->lost) {
+        return af_transport_write_lost(t) < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    if (stream_add_all(s, list) < 0 || stream_flush(s) < 0) {
+        return NULL;
+    }
+    if (s->out.count > 0 && (stream_await_room(s) < 0 || af_transport_maybe_pause(t) < 0)) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+stream_write_eof(AfStream *s, PyObject *Py_UNUSED(ignored))
+{
+    if (s->t.closing || s->t.eof) {
+        Py_RETURN_NONE;
+    }
+    s->t.eof = 1;
+    return s->out.count == 0 && stream_shutdown(s) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+stream_can_write_eof(AfStream *Py_UNUSED(s), PyObject *Py_UNUSED(ignored))
+{
+    Py_RETURN_TRUE;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+static int
+stream_ready(AfIo *io, unsigned what)
+{
+    AfStream *s = (AfStream *)io;
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
+    af_call_context *c = what == AF_READ ? &s->t.reading : &s->t.writing;
+    PyObject *mark;
+    int rc = af_call_context_enter(loop, c, &mark);
+    if (rc == 0) {
+        rc = what == AF_READ ? stream_read(s) : stream_flush(s);
+        if (af_call_context_leave(loop, c, mark) < 0) {
+            rc = -1;
+        }
+    }
+    if (af_unlikely(rc < 0)) {
+        rc = af_transport_report(&s->t, loop);
+    }
+    Py_DECREF(loop);
+    return rc;
+}
+
+static int
+stream_tp_init(AfStream *s, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"loop", "sock", "protocol", "waiter", "extra", "server", "context", NULL};
+    PyObject *loop, *sock, *protocol, *waiter = Py_None, *extra = Py_None, *server = Py_None, *context = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OOOO:SocketTransport", names, &loop, &sock, &protocol, &waiter,
+                                     &extra, &server, &context)) {
+        return -1;
+    }
+    s->t.io.ready = stream_ready;
+    s->t.backlog = stream_backlog;
+    s->t.drop_backlog = stream_drop_backlog;
+    if (af_transport_init(&s->t, loop, sock, protocol, extra, server, context, 1) < 0) {
+        return -1;
+    }
+    return af_transport_schedule_start(&s->t, waiter);
+}
+
+static int
+stream_tp_clear(AfStream *s)
+{
+    af_backlog_clear(&s->out);
+    return af_transport_clear(&s->t);
+}
+
+static void
+stream_tp_dealloc(AfStream *s)
+{
+    PyTypeObject *type = Py_TYPE(s);
+    if (PyObject_CallFinalizerFromDealloc((PyObject *)s) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(s);
+    if (s->t.weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)s);
+    }
+    stream_tp_clear(s);
+    type->tp_free(s);
+    Py_DECREF(type);
+}
+
+static PyMethodDef stream_methods[] = {
+    {"write", (PyCFunction)stream_write, METH_O,
+     "write($self, data, /)\n--\n\n"
+     "Send data (bytes, bytearray or memoryview), at once or as soon as the socket takes it.\n\n"
+     "TypeError for anything else, RuntimeError after write_eof().  What is changed after the call is not sent."},
+    {"writelines", (PyCFunction)stream_writelines, METH_O,
+     "writelines($self, list_of_data, /)\n--\n\nwrite() each of them, in one system call if possible."},
+    {"write_eof", (PyCFunction)stream_write_eof, METH_NOARGS,
+     "write_eof($self, /)\n--\n\nSend what is buffered, then end this direction (shutdown(2), SHUT_WR)."},
+    {"can_write_eof", (PyCFunction)stream_can_write_eof, METH_NOARGS, "can_write_eof($self, /)\n--\n\nReturn True."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef stream_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(AfTransport, weakrefs), READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(AfTransport, dict), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef stream_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot stream_slots[] = {
+    {Py_tp_doc, (void *)"SocketTransport(loop, sock, protocol, waiter=None, extra=None, server=None, context=None)\n--\n\n"
+                         "Transport of a TCP or Unix stream socket; made by create_connection() and alike."},
+    {Py_tp_init, stream_tp_init},
+    {Py_tp_dealloc, stream_tp_dealloc},
+    {Py_tp_finalize, af_transport_finalize},
+    {Py_tp_traverse, af_transport_traverse},
+    {Py_tp_clear, stream_tp_clear},
+    {Py_tp_repr, af_transport_repr},
+    {Py_tp_methods, stream_methods},
+    {Py_tp_members, stream_members},
+    {Py_tp_getset, stream_getset},
+    {0, NULL},
+};
+
+static PyType_Spec stream_spec = {
+    "asyncfast.SocketTransport", sizeof(AfStream), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    stream_slots,
+};
+
+AF_API int
+af_stream_setup(PyObject *module, AfState *st)
+{
+    st->StreamType = af_transport_type(module, "Transport", &stream_spec);
+    return st->StreamType == NULL ? -1 : PyModule_AddObjectRef(module, "SocketTransport", (PyObject *)st->StreamType);
+}

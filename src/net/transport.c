@@ -1,0 +1,777 @@
+/* What all transports have in common.
+
+   Belongs to its loop's thread.  Runs Python: the protocol's methods, the exception handler, dropped references; after
+   each of them the transport may be closed, paused or given another protocol. */
+#include "net/transport.h"
+
+#define TRANSPORT_HIGH_WATER ((size_t)64 * 1024)
+/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
+#define TRANSPORT_LOST_WRITES 5
+
+/* ---- contexts --------------------------------------------------------------------------------------------------- */
+
+AF_API int
+af_call_context_take(AfTransport *t, af_call_context *c)
+{
+    if (c->running) {
+        return 0;               /* a copy of the one that is running now would hold the same values */
+    }
+    char shared = AF_CONTEXT_OWN;
+    PyObject *context = t->context != NULL ? Py_NewRef(t->context) : af_context_take(t->io.loop, &shared);
+    if (context == NULL) {
+        return -1;
+    }
+    c->shared = shared;
+    Py_XSETREF(c->context, context);
+    return 0;
+}
+
+AF_API int
+af_call_context_enter(AfLoop *loop, af_call_context *c, PyObject **mark)
+{
+    *mark = NULL;
+    if (c->shared != AF_CONTEXT_PRISTINE) {
+        if (PyContext_Enter(c->context) < 0) {
+            return -1;
+        }
+    }
+    else {
+        PyObject *pristine = c->context, *runner = af_context_run(loop, pristine);
+        if (runner == NULL) {
+            return -1;
+        }
+        c->context = Py_NewRef(runner);
+        c->shared = AF_CONTEXT_RUNNING;
+        *mark = pristine;
+    }
+    c->running++;
+    return 0;
+}
+
+AF_API int
+af_call_context_leave(AfLoop *loop, af_call_context *c, PyObject *mark)
+{
+    c->running--;
+    if (mark != NULL) {
+        af_context_done(loop, c->context, mark, &c->context, &c->shared);
+        return 0;
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    if (PyContext_Exit(c->context) < 0) {
+        Py_XDECREF(raised);
+        return -1;
+    }
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+    return 0;
+}
+
+/* ---- watching --------------------------------------------------------------------------------------------------- */
+
+AF_API int
+af_transport_want(AfTransport *t, unsigned set, unsigned clear)
+{
+    if (t->io.watch == NULL) {
+        return 0;
+    }
+    unsigned want = (af_io_wants(&t->io) | set) & ~clear;
+    return want == af_io_wants(&t->io) ? 0 : af_io_want(&t->io, want);
+}
+
+AF_API int
+af_transport_start_reading(AfTransport *t)
+{
+    if (t->closing || t->paused || t->io.loop == NULL) {
+        return 0;
+    }
+    if (af_loop_check_closed(t->io.loop) < 0 || af_call_context_take(t, &t->reading) < 0) {
+        return -1;
+    }
+    return af_transport_want(t, AF_READ, 0);
+}
+
+AF_API int
+af_transport_start_writing(AfTransport *t)
+{
+    if (af_loop_check_closed(t->io.loop) < 0 || af_call_context_take(t, &t->writing) < 0) {
+        return -1;
+    }
+    return af_transport_want(t, AF_WRITE, 0);
+}
+
+/* ---- flow control ----------------------------------------------------------------------------------------------- */
+
+static int
+transport_tell_protocol(AfTransport *t, PyObject *method, const char *message)
+{
+    PyObject *protocol = Py_NewRef(t->protocol == NULL ? Py_None : t->protocol);
+    PyObject *res = PyObject_CallMethodNoArgs(protocol, method);
+    if (res == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit) && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyObject *exc = PyErr_GetRaisedException();
+        res = PyObject_CallMethod(t->io.loop->st->hooks, "transport_failed", "OOsO", (PyObject *)t->io.loop,
+                                  (PyObject *)t, message, exc);
+        Py_DECREF(exc);
+    }
+    Py_DECREF(protocol);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+AF_API int
+af_transport_maybe_pause(AfTransport *t)
+{
+    if (t->protocol_paused || t->backlog(t) <= t->high_water) {
+        return 0;
+    }
+    t->protocol_paused = 1;
+    return transport_tell_protocol(t, t->io.loop->st->str_pause_writing, "protocol.pause_writing() failed");
+}
+
+AF_API int
+af_transport_maybe_resume(AfTransport *t)
+{
+    if (!t->protocol_paused || t->backlog(t) > t->low_water) {
+        return 0;
+    }
+    t->protocol_paused = 0;
+    return transport_tell_protocol(t, t->io.loop->st->str_resume_writing, "protocol.resume_writing() failed");
+}
+
+/* ---- the end ---------------------------------------------------------------------------------------------------- */
+
+static int
+transport_schedule(AfTransport *t, const char *method, PyObject *arg)
+{
+    PyObject *func = PyObject_GetAttrString((PyObject *)t, method);
+    int rc = func == NULL ? -1 : af_call_soon(t->io.loop->st, (PyObject *)t->io.loop, func, arg, t->context);
+    Py_XDECREF(func);
+    return rc;
+}
+
+AF_API int
+af_transport_force_close(AfTransport *t, PyObject *exc)
+{
+    if (t->lost) {
+        return 0;
+    }
+    t->drop_backlog(t);
+    t->closing = 1;
+    t->lost = 1;
+    if (t->io.loop == NULL) {
+        return 0;
+    }
+    return af_transport_want(t, 0, AF_READ | AF_WRITE) < 0 ? -1 : transport_schedule(t, "_call_connection_lost", exc);
+}
+
+AF_API int
+af_transport_close(AfTransport *t)
+{
+    if (t->closing) {
+        return 0;
+    }
+    t->closing = 1;
+    if (af_transport_want(t, 0, AF_READ) < 0) {
+        return -1;
+    }
+    if (t->backlog(t) > 0 || t->io.loop == NULL) {
+        return 0;
+    }
+    t->lost++;
+    return af_transport_want(t, 0, AF_WRITE) < 0 ? -1 : transport_schedule(t, "_call_connection_lost", Py_None);
+}
+
+AF_API int
+af_transport_fatal(AfTransport *t, const char *message)
+{
+    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        return -1;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    AfLoop *loop = t->io.loop;
+    PyObject *res = Py_None;
+    Py_INCREF(t);
+    int quiet = PyObject_TypeCheck(exc, (PyTypeObject *)PyExc_OSError);
+    if (loop != NULL && (!quiet || loop->debug)) {
+        res = PyObject_CallMethod(loop->st->hooks, quiet ? "transport_debug_error" : "transport_failed", "OOsO",
+                                  (PyObject *)loop, (PyObject *)t, message, exc);
+        Py_XDECREF(res);
+    }
+    int rc = af_transport_force_close(t, exc);
+    Py_DECREF(exc);
+    Py_DECREF(t);
+    return res == NULL ? -1 : rc;
+}
+
+AF_API int
+af_transport_report(AfTransport *t, AfLoop *loop)
+{
+    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        return -1;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *res = PyObject_CallMethod(loop->st->hooks, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t,
+                                        "Exception in callback of transport", exc);
+    Py_DECREF(exc);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+AF_API int
+af_transport_fatal_errno(AfTransport *t, int error, const char *message)
+{
+    errno = error;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return af_transport_fatal(t, message);
+}
+
+AF_API int
+af_transport_end(AfTransport *t, PyObject *exc)
+{
+    if (t->sock == NULL) {
+        return 0;
+    }
+    Py_INCREF(t);
+    AfLoop *loop = t->io.loop;
+    AfState *st = loop->st;
+    PyObject *res = Py_None;
+    if (t->protocol_connected) {
+        res = PyObject_CallMethodOneArg(t->protocol, st->str_connection_lost, exc);
+        Py_XDECREF(res);
+    }
+    PyObject *raised = res == NULL ? PyErr_GetRaisedException() : NULL;
+    af_io_release(&t->io);
+    /* whoever asks from here on finds a closed transport */
+    PyObject *sock = t->sock, *server = t->server;
+    t->sock = t->server = NULL;
+    t->closing = 1;
+    t->lost = t->lost ? t->lost : 1;
+    res = sock == NULL ? Py_NewRef(Py_None) : PyObject_CallMethodNoArgs(sock, st->str_close);
+    Py_XDECREF(res);
+    Py_CLEAR(t->protocol);
+    int rc = res == NULL ? -1 : 0;
+    if (rc == 0 && server != NULL) {
+        res = PyObject_CallMethod(st->hooks, "server_detach", "OO", server, (PyObject *)t);
+        Py_XDECREF(res);
+        rc = res == NULL ? -1 : 0;
+    }
+    t->io.loop = NULL;
+    if (t->empty_waiter != NULL && rc == 0 && raised == NULL) {
+        rc = af_transport_settle_waiter(t, "Connection is closed by peer");
+    }
+    if (raised != NULL) {
+        PyErr_Clear();
+        PyErr_SetRaisedException(raised);
+        rc = -1;
+    }
+    Py_XDECREF(sock);
+    Py_XDECREF(server);
+    Py_DECREF((PyObject *)loop);
+    Py_DECREF(t);
+    return rc;
+}
+
+/* The future that sendfile() waits for: a result, or a ConnectionError of that text. */
+AF_API int
+af_transport_settle_waiter(AfTransport *t, const char *exc_text)
+{
+    PyObject *res;
+    if (exc_text == NULL) {
+        res = PyObject_CallMethod(t->empty_waiter, "set_result", "O", Py_None);
+    }
+    else {
+        PyObject *exc = PyObject_CallFunction(PyExc_ConnectionError, "s", exc_text);
+        res = exc == NULL ? NULL : PyObject_CallMethod(t->empty_waiter, "set_exception", "O", exc);
+        Py_XDECREF(exc);
+    }
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+AF_API int
+af_transport_write_lost(AfTransport *t)
+{
+    if (t->lost++ < TRANSPORT_LOST_WRITES) {
+        return 0;
+    }
+    AfState *st = af_state_of_type(Py_TYPE(t));
+    PyObject *res = PyObject_CallMethod(st->hooks, "write_to_lost", NULL);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+/* ---- methods ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+transport_close(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    return af_transport_close(t) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+transport_abort(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    return af_transport_force_close(t, Py_None) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+transport_force_close(AfTransport *t, PyObject *exc)
+{
+    return af_transport_force_close(t, exc) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+transport_fatal_error(AfTransport *t, PyObject *args)
+{
+    PyObject *exc;
+    const char *message = "Fatal error on transport";
+    if (!PyArg_ParseTuple(args, "O|s:_fatal_error", &exc, &message)) {
+        return NULL;
+    }
+    PyErr_SetRaisedException(Py_NewRef(exc));
+    return af_transport_fatal(t, message) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+transport_call_connection_lost(AfTransport *t, PyObject *exc)
+{
+    return af_transport_end(t, exc) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* connection_made(), and only then the reading begins and whoever waits for the connection is told. */
+static PyObject *
+transport_start(AfTransport *t, PyObject *waiter)
+{
+    if (t->protocol == NULL) {
+        Py_RETURN_NONE;
+    }
+    AfState *st = t->io.loop->st;
+    PyObject *protocol = Py_NewRef(t->protocol);
+    PyObject *res = PyObject_CallMethodOneArg(protocol, st->str_connection_made, (PyObject *)t);
+    PyObject *raised = res == NULL ? PyErr_GetRaisedException() : NULL;
+    Py_DECREF(protocol);
+    Py_XDECREF(res);
+    int rc = t->io.loop == NULL ? 0 : af_transport_start_reading(t);
+    if (rc == 0 && waiter != Py_None) {
+        res = PyObject_CallMethod(st->hooks, "set_result_unless_cancelled", "OO", waiter, Py_None);
+        Py_XDECREF(res);
+        rc = res == NULL ? -1 : 0;
+    }
+    if (raised != NULL) {
+        PyErr_Clear();
+        PyErr_SetRaisedException(raised);
+        rc = -1;
+    }
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+AF_API int
+af_transport_schedule_start(AfTransport *t, PyObject *waiter)
+{
+    return transport_schedule(t, "_start", waiter == NULL ? Py_None : waiter);
+}
+
+static int
+transport_log_debug(AfTransport *t, const char *what)
+{
+    if (!t->io.loop->debug) {
+        return 0;
+    }
+    PyObject *res = PyObject_CallMethod(t->io.loop->st->hooks, "transport_debug", "Os", (PyObject *)t, what);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+static PyObject *
+transport_pause_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    if (t->closing || t->paused) {
+        Py_RETURN_NONE;
+    }
+    t->paused = 1;
+    if (af_transport_want(t, 0, AF_READ) < 0 || transport_log_debug(t, "pauses reading") < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+transport_resume_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    if (t->closing || !t->paused) {
+        Py_RETURN_NONE;
+    }
+    t->paused = 0;
+    if (af_transport_start_reading(t) < 0 || transport_log_debug(t, "resumes reading") < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+transport_is_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(!t->closing && !t->paused);
+}
+
+static PyObject *
+transport_is_closing(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(t->closing);
+}
+
+static int
+transport_take_protocol(AfTransport *t, PyObject *protocol)
+{
+    AfState *st = af_state_of_type(Py_TYPE(t));
+    int buffered = PyObject_IsInstance(protocol, st->BufferedProtocol);
+    if (buffered < 0) {
+        return -1;
+    }
+    t->buffered_protocol = (char)buffered;
+    t->protocol_connected = 1;
+    Py_XSETREF(t->protocol, Py_NewRef(protocol));
+    return 0;
+}
+
+static PyObject *
+transport_set_protocol(AfTransport *t, PyObject *protocol)
+{
+    return transport_take_protocol(t, protocol) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+transport_get_protocol(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(t->protocol == NULL ? Py_None : t->protocol);
+}
+
+static PyObject *
+transport_get_write_buffer_size(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromSize_t(t->backlog(t));
+}
+
+static PyObject *
+transport_get_write_buffer_limits(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue("nn", (Py_ssize_t)t->low_water, (Py_ssize_t)t->high_water);
+}
+
+/* asyncio's rules, with its error: high defaults to 64 KiB or four times low, low to a quarter of high. */
+static int
+transport_set_limits(AfTransport *t, PyObject *high, PyObject *low)
+{
+    AfState *st = af_state_of_type(Py_TYPE(t));
+    PyObject *pair = PyObject_CallMethod(st->hooks, "write_buffer_limits", "OO", high, low);
+    Py_ssize_t h, l;
+    if (pair == NULL || !PyArg_ParseTuple(pair, "nn", &h, &l)) {
+        Py_XDECREF(pair);
+        return -1;
+    }
+    Py_DECREF(pair);
+    t->high_water = (size_t)h;
+    t->low_water = (size_t)l;
+    return 0;
+}
+
+static PyObject *
+transport_set_write_buffer_limits(AfTransport *t, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"high", "low", NULL};
+    PyObject *high = Py_None, *low = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:set_write_buffer_limits", names, &high, &low) ||
+        transport_set_limits(t, high, low) < 0 || (t->io.loop != NULL && af_transport_maybe_pause(t) < 0)) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+transport_get_extra_info(AfTransport *t, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"name", "default", NULL};
+    PyObject *name, *fallback = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name, &fallback)) {
+        return NULL;
+    }
+    return PyObject_CallMethod(t->io.extra, "get", "OO", name, fallback);
+}
+
+static PyObject *
+transport_make_empty_waiter(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    if (t->empty_waiter != NULL || t->io.loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, t->io.loop == NULL ? "Transport is closing" : "Empty waiter is already set");
+        return NULL;
+    }
+    t->empty_waiter = PyObject_CallMethod((PyObject *)t->io.loop, "create_future", NULL);
+    if (t->empty_waiter == NULL || (t->backlog(t) == 0 && af_transport_settle_waiter(t, NULL) < 0)) {
+        return NULL;
+    }
+    return Py_NewRef(t->empty_waiter);
+}
+
+static PyObject *
+transport_reset_empty_waiter(AfTransport *t, PyObject *Py_UNUSED(ignored))
+{
+    Py_CLEAR(t->empty_waiter);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef transport_methods[] = {
+    {"close", (PyCFunction)transport_close, METH_NOARGS,
+     "close($self, /)\n--\n\nSend what is buffered, then close; connection_lost(None) is called in the end."},
+    {"abort", (PyCFunction)transport_abort, METH_NOARGS,
+     "abort($self, /)\n--\n\nClose at once; what is buffered is lost."},
+    {"is_closing", (PyCFunction)transport_is_closing, METH_NOARGS,
+     "is_closing($self, /)\n--\n\nReturn True once it is closing or closed."},
+    {"is_reading", (PyCFunction)transport_is_reading, METH_NOARGS,
+     "is_reading($self, /)\n--\n\nReturn True while data is received: neither paused nor closing."},
+    {"pause_reading", (PyCFunction)transport_pause_reading, METH_NOARGS,
+     "pause_reading($self, /)\n--\n\nReceive nothing until resume_reading().  May be called again."},
+    {"resume_reading", (PyCFunction)transport_resume_reading, METH_NOARGS,
+     "resume_reading($self, /)\n--\n\nReceive again.  May be called again."},
+    {"set_protocol", (PyCFunction)transport_set_protocol, METH_O,
+     "set_protocol($self, protocol, /)\n--\n\nDeliver to this protocol from now on."},
+    {"get_protocol", (PyCFunction)transport_get_protocol, METH_NOARGS,
+     "get_protocol($self, /)\n--\n\nReturn the protocol; None once closed."},
+    {"get_extra_info", (PyCFunction)(void (*)(void))transport_get_extra_info, METH_VARARGS | METH_KEYWORDS,
+     "get_extra_info($self, name, default=None)\n--\n\n"
+     "Return 'socket', 'sockname', 'peername' or whatever else asyncio documents for this kind of transport."},
+    {"get_write_buffer_size", (PyCFunction)transport_get_write_buffer_size, METH_NOARGS,
+     "get_write_buffer_size($self, /)\n--\n\nReturn how many bytes wait to be sent."},
+    {"get_write_buffer_limits", (PyCFunction)transport_get_write_buffer_limits, METH_NOARGS,
+     "get_write_buffer_limits($self, /)\n--\n\nReturn (low, high), in bytes."},
+    {"set_write_buffer_limits", (PyCFunction)(void (*)(void))transport_set_write_buffer_limits,
+     METH_VARARGS | METH_KEYWORDS,
+     "set_write_buffer_limits($self, high=None, low=None)\n--\n\n"
+     "Pause the protocol's writing above high bytes, resume it at low bytes.\n\n"
+     "ValueError unless high >= low >= 0."},
+    {"_force_close", (PyCFunction)transport_force_close, METH_O,
+     "_force_close($self, exc, /)\n--\n\nabort(), with a reason for connection_lost()."},
+    {"_fatal_error", (PyCFunction)transport_fatal_error, METH_VARARGS,
+     "_fatal_error($self, exc, message='Fatal error on transport', /)\n--\n\nReport exc and _force_close()."},
+    {"_call_connection_lost", (PyCFunction)transport_call_connection_lost, METH_O,
+     "_call_connection_lost($self, exc, /)\n--\n\nTell the protocol and let go of the socket."},
+    {"_start", (PyCFunction)transport_start, METH_O,
+     "_start($self, waiter, /)\n--\n\nconnection_made(); then begin to read, and give waiter (or None) its result."},
+    {"_make_empty_waiter", (PyCFunction)transport_make_empty_waiter, METH_NOARGS,
+     "_make_empty_waiter($self, /)\n--\n\nReturn a future that is done once nothing waits to be sent."},
+    {"_reset_empty_waiter", (PyCFunction)transport_reset_empty_waiter, METH_NOARGS,
+     "_reset_empty_waiter($self, /)\n--\n\nAllow writing again."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- attributes: asyncio's names, for programs that look ---------------------------------------------------------- */
+
+static PyObject *
+transport_get_object(AfTransport *t, void *offset)
+{
+    PyObject *obj = *(PyObject **)((char *)t + (size_t)offset);
+    return Py_NewRef(obj == NULL ? Py_None : obj);
+}
+
+static PyObject *
+transport_get_flag(AfTransport *t, void *offset)
+{
+    return PyBool_FromLong(*((char *)t + (size_t)offset));
+}
+
+static PyObject *
+transport_get_fd(AfTransport *t, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(t->fd);
+}
+
+static PyObject *
+transport_get_lost(AfTransport *t, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(t->lost);
+}
+
+#define TRANSPORT_OBJECT(name, field)                                                                                  \
+    {name, (getter)transport_get_object, NULL, NULL, (void *)offsetof(AfTransport, field)}
+#define TRANSPORT_FLAG(name, field)                                                                                    \
+    {name, (getter)transport_get_flag, NULL, NULL, (void *)offsetof(AfTransport, field)}
+
+static PyGetSetDef transport_getset[] = {
+    TRANSPORT_OBJECT("_loop", io.loop),
+    TRANSPORT_OBJECT("_sock", sock),
+    TRANSPORT_OBJECT("_protocol", protocol),
+    TRANSPORT_OBJECT("_server", server),
+    TRANSPORT_OBJECT("_empty_waiter", empty_waiter),
+    TRANSPORT_FLAG("_closing", closing),
+    TRANSPORT_FLAG("_paused", paused),
+    TRANSPORT_FLAG("_eof", eof),
+    TRANSPORT_FLAG("_protocol_paused", protocol_paused),
+    {"_sock_fd", (getter)transport_get_fd, NULL, NULL, NULL},
+    {"_conn_lost", (getter)transport_get_lost, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+AF_API int
+af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *protocol, PyObject *extra,
+                  PyObject *server, PyObject *context, int stream)
+{
+    AfState *st = af_state_of_type(Py_TYPE(t));
+    if (!PyObject_TypeCheck(loop, st->LoopType)) {
+        PyErr_Format(PyExc_TypeError, "an asyncfast loop is needed, not %.100s", Py_TYPE(loop)->tp_name);
+        return -1;
+    }
+    if (t->io.loop != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a transport is made only once");
+        return -1;
+    }
+    t->high_water = TRANSPORT_HIGH_WATER;
+    t->low_water = TRANSPORT_HIGH_WATER / 4;
+    t->fd = PyObject_AsFileDescriptor(sock);
+    PyObject *info = t->fd < 0 ? NULL : PyObject_CallMethod(st->hooks, "socket_info", "OOi", sock, extra, stream);
+    if (info == NULL) {
+        return -1;
+    }
+    Py_XSETREF(t->io.extra, info);
+    if (transport_take_protocol(t, protocol) < 0) {
+        return -1;
+    }
+    t->io.loop = (AfLoop *)Py_NewRef(loop);
+    t->context = context == Py_None ? NULL : Py_NewRef(context);
+    if (af_call_context_take(t, &t->reading) < 0 || af_io_claim(&t->io, t->io.loop, t->fd) < 0) {
+        return -1;
+    }
+    t->sock = Py_NewRef(sock);
+    t->fd_in_sock = PyObject_TypeCheck(sock, (PyTypeObject *)st->socket_type) &&
+                    *(const int *)((const char *)sock + sizeof(PyObject)) == t->fd;
+    if (server != Py_None) {
+        t->server = Py_NewRef(server);
+        PyObject *res = PyObject_CallMethod(st->hooks, "server_attach", "OO", server, (PyObject *)t);
+        Py_XDECREF(res);
+        return res == NULL ? -1 : 0;
+    }
+    return 0;
+}
+
+AF_API int
+af_transport_traverse(AfTransport *t, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(t));
+    Py_VISIT(t->io.extra);
+    Py_VISIT((PyObject *)t->io.loop);
+    Py_VISIT(t->sock);
+    Py_VISIT(t->protocol);
+    Py_VISIT(t->server);
+    Py_VISIT(t->context);
+    Py_VISIT(t->empty_waiter);
+    Py_VISIT(t->dict);
+    Py_VISIT(t->reading.context);
+    Py_VISIT(t->writing.context);
+    return 0;
+}
+
+AF_API int
+af_transport_clear(AfTransport *t)
+{
+    af_io_release(&t->io);
+    t->drop_backlog(t);
+    t->closing = 1;
+    t->lost = t->lost ? t->lost : 1;
+    Py_CLEAR(t->sock);
+    Py_CLEAR(t->protocol);
+    Py_CLEAR(t->server);
+    Py_CLEAR(t->context);
+    Py_CLEAR(t->empty_waiter);
+    Py_CLEAR(t->dict);
+    Py_CLEAR(t->reading.context);
+    Py_CLEAR(t->writing.context);
+    Py_CLEAR(t->io.extra);
+    Py_CLEAR(t->io.loop);
+    return 0;
+}
+
+/* Nobody closed it: say so, and close the socket. */
+AF_API void
+af_transport_finalize(PyObject *self)
+{
+    AfTransport *t = (AfTransport *)self;
+    if (t->sock == NULL) {
+        return;
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    AfState *st = af_state_of_type(Py_TYPE(t));
+    PyObject *res = PyObject_CallMethod(st->hooks, "transport_unclosed", "O", self);
+    if (res == NULL) {
+        PyErr_WriteUnraisable(self);
+    }
+    Py_XDECREF(res);
+    af_io_release(&t->io);
+    PyObject *sock = t->sock, *server = t->server;
+    t->sock = t->server = NULL;
+    res = PyObject_CallMethodNoArgs(sock, st->str_close);
+    if (res == NULL) {
+        PyErr_WriteUnraisable(self);
+    }
+    Py_XDECREF(res);
+    if (server != NULL) {
+        res = PyObject_CallMethod(st->hooks, "server_detach", "OO", server, self);
+        if (res == NULL) {
+            PyErr_WriteUnraisable(self);
+        }
+        Py_XDECREF(res);
+    }
+    Py_DECREF(sock);
+    Py_XDECREF(server);
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+}
+
+AF_API PyObject *
+af_transport_repr(PyObject *self)
+{
+    return PyObject_CallMethod(af_state_of_type(Py_TYPE(self))->hooks, "transport_repr", "O", self);
+}
+
+static int
+transport_add(PyTypeObject *type, const char *name, PyObject *descr)
+{
+    int rc = descr == NULL ? -1 : PyObject_SetAttrString((PyObject *)type, name, descr);
+    Py_XDECREF(descr);
+    return rc;
+}
+
+/* A type of transport: derived from asyncio.transports.<base>, whose one slot (_extra) comes first in every instance, with
+   the methods that all have. */
+AF_API PyTypeObject *
+af_transport_type(PyObject *module, const char *base, PyType_Spec *spec)
+{
+    PyObject *asyncio = PyImport_ImportModule("asyncio.transports");
+    PyObject *parent = asyncio == NULL ? NULL : PyObject_GetAttrString(asyncio, base);
+    PyObject *slot = parent == NULL ? NULL : PyObject_GetAttrString(parent, "_extra");
+    PyObject *type = NULL;
+    if (slot != NULL) {
+        if (Py_IS_TYPE(slot, &PyMemberDescr_Type) && PyType_Check(parent) &&
+            ((PyMemberDescrObject *)slot)->d_member->offset == offsetof(AfIo, extra) &&
+            ((PyTypeObject *)parent)->tp_basicsize == offsetof(AfIo, extra) + sizeof(PyObject *)) {
+            type = PyType_FromModuleAndSpec(module, spec, parent);
+        }
+        else {
+            PyErr_Format(PyExc_ImportError, "asyncio.%s has another layout than asyncfast knows", base);
+        }
+    }
+    Py_XDECREF(asyncio);
+    Py_XDECREF(parent);
+    Py_XDECREF(slot);
+    int rc = type == NULL ? -1 : 0;
+    for (PyMethodDef *m = transport_methods; rc == 0 && m->ml_name != NULL; m++) {
+        rc = transport_add((PyTypeObject *)type, m->ml_name, PyDescr_NewMethod((PyTypeObject *)type, m));
+    }
+    for (PyGetSetDef *g = transport_getset; rc == 0 && g->name != NULL; g++) {
+        rc = transport_add((PyTypeObject *)type, g->name, PyDescr_NewGetSet((PyTypeObject *)type, g));
+    }
+    if (rc < 0) {
+        Py_CLEAR(type);
+    }
+    return (PyTypeObject *)type;
+}

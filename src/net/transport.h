@@ -1,0 +1,78 @@
+/* What all transports have: an fd, a protocol, flow control, and one way to end.
+
+   The states are asyncio's: closing (close() was called, or the peer has gone: no more reading), lost (connection_lost()
+   is scheduled or was called: nothing is sent any more). */
+#ifndef AF_NET_TRANSPORT_H
+#define AF_NET_TRANSPORT_H
+
+#include "core/context.h"
+#include "core/watch.h"
+
+/* The context of a transport's callbacks: taken when it begins to listen, as asyncio's handles do. */
+typedef struct {
+    PyObject *context;
+    char shared;                /* AF_CONTEXT_..., see context.h */
+    char running;
+} af_call_context;
+
+typedef struct AfTransport {
+    AfIo io;
+    PyObject *sock;             /* owns the fd; NULL at the end */
+    PyObject *protocol;         /* NULL at the end */
+    PyObject *server;           /* or NULL */
+    PyObject *context;          /* what the program asked for its callbacks, or NULL */
+    PyObject *empty_waiter;     /* while sendfile() has the socket: a future; or NULL */
+    PyObject *dict, *weakrefs;
+    af_call_context reading, writing;
+    int fd;
+    long lost;                  /* calls since connection_lost() was scheduled, this one included */
+    char closing, paused, eof, protocol_paused, protocol_connected, buffered_protocol;
+    char fd_in_sock;            /* sock is a socket of _socket, which keeps its fd right behind the head */
+    size_t high_water, low_water;               /* bytes */
+    size_t (*backlog)(struct AfTransport *t);   /* bytes that wait to be sent */
+    void (*drop_backlog)(struct AfTransport *t);
+} AfTransport;
+
+/* Contexts. */
+AF_API int af_call_context_take(AfTransport *t, af_call_context *c);
+AF_API int af_call_context_enter(AfLoop *loop, af_call_context *c, PyObject **mark);    /* 0 or -1 */
+AF_API int af_call_context_leave(AfLoop *loop, af_call_context *c, PyObject *mark);     /* keeps what is raised */
+
+/* Reading and writing.  All return 0, or -1 with an exception. */
+AF_API int af_transport_want(AfTransport *t, unsigned set, unsigned clear);
+AF_API int af_transport_start_reading(AfTransport *t);
+AF_API int af_transport_start_writing(AfTransport *t);
+AF_API int af_transport_maybe_pause(AfTransport *t);
+AF_API int af_transport_maybe_resume(AfTransport *t);
+
+/* The exception that is set goes to the log or the exception handler, and ends the connection.  0; or -1 if it is one
+   that ends the program (SystemExit, KeyboardInterrupt), or the handler raised. */
+AF_API int af_transport_fatal(AfTransport *t, const char *message);
+/* What reading or writing raised, which no caller of ours will see: to the exception handler.  0 or -1 as above. */
+AF_API int af_transport_report(AfTransport *t, AfLoop *loop);
+AF_API int af_transport_fatal_errno(AfTransport *t, int error, const char *message);
+AF_API int af_transport_force_close(AfTransport *t, PyObject *exc);
+AF_API int af_transport_close(AfTransport *t);
+AF_API int af_transport_end(AfTransport *t, PyObject *exc);     /* connection_lost(), and everything is let go of */
+AF_API int af_transport_write_lost(AfTransport *t);             /* somebody writes to what is lost */
+AF_API int af_transport_settle_waiter(AfTransport *t, const char *exc_text);
+
+/* Life. */
+AF_API int af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *protocol, PyObject *extra,
+                             PyObject *server, PyObject *context, int stream);
+AF_API int af_transport_schedule_start(AfTransport *t, PyObject *waiter);
+AF_API int af_transport_traverse(AfTransport *t, visitproc visit, void *arg);
+AF_API int af_transport_clear(AfTransport *t);
+AF_API void af_transport_finalize(PyObject *self);
+AF_API PyObject *af_transport_repr(PyObject *self);
+AF_API PyTypeObject *af_transport_type(PyObject *module, const char *base, PyType_Spec *spec);
+
+/* Is the fd still the one we were given?  Somebody may have closed the socket behind our back, and its number may be
+   another connection's by now. */
+static inline int
+af_transport_fd_is_ours(const AfTransport *t)
+{
+    return !t->fd_in_sock || *(const int *)((const char *)t->sock + sizeof(PyObject)) == t->fd;
+}
+
+#endif
