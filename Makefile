@@ -10,9 +10,10 @@ hostile: ; ASYNCFAST_BUILD=hostile ASYNCFAST_WERROR=1 $(INSTALL)
 asan: ; ASYNCFAST_BUILD=asan $(INSTALL) && bash .ci/sanitized asan $(TEST) tests/unit
 tsan: ; ASYNCFAST_BUILD=tsan $(INSTALL) && bash .ci/sanitized tsan $(TEST) tests/unit
 test: build ; $(TEST)
+c: ; $(TEST) tests/c
 stdlib: build ; bash .ci/conformance $(PY)
 bench: build ; $(PY) bench/run.py
 lint: ; $(TEST) tests/source
 check: debug ; $(TEST) && $(MAKE) test lint
 
-.PHONY: build debug hostile asan tsan test stdlib bench lint check
+.PHONY: build debug hostile asan tsan test c stdlib bench lint check

@@ -11,7 +11,7 @@ SDIST = ["LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", 
          "src/all.c", "src/module.c", "src/base/af.h", "asyncfast/__init__.py", "asyncfast/_version.py",
          "asyncfast/__init__.pyi", "asyncfast/_core.pyi", "asyncfast/py.typed", "examples/hello.py", "tests/source/test_layers.py"]
 # whole folders: every file of the checkout that is one of these has to be there
-FOLDERS = {"src": (".c", ".h"), "asyncfast": (".py", ".pyi"), "tests": (".py",), "bench": (".py", ".c"), "docs": (".md",)}
+FOLDERS = {"src": (".c", ".h"), "asyncfast": (".py", ".pyi"), "tests": (".c", ".h", ".py",), "bench": (".py", ".c"), "docs": (".md",)}
 WHEEL = ["asyncfast/__init__.py", "asyncfast/__main__.py", "asyncfast/__init__.pyi", "asyncfast/_core.pyi", "asyncfast/py.typed"]
 LARGEST_WHEEL = 500_000
 

@@ -7,7 +7,7 @@
 #include "base/ring.h"
 #include "rt/state.h"
 #include "sys/clock.h"
-#include "sys/poll.h"
+#include "sys/poller.h"
 
 /* What a ready entry is: the low bits of the pointer say it.  Every entry owns a reference. */
 enum {

@@ -287,7 +287,10 @@ AF_API int
 af_watch_dispatch(AfLoop *loop, const af_event *events, int n)
 {
     for (int i = 0; i < n; i++) {
-        AfFdWatch *w = af_container_of(events[i].watcher, AfFdWatch, watcher);
+        AfFdWatch *w = watch_find(loop, events[i].fd);
+        if (w == NULL) {
+            continue;           /* closed without a word, and a duplicate of it lives on */
+        }
         if (events[i].events & AF_READ && watch_push(loop, w, AF_READ, w->reader, AF_ENTRY_READ) < 0) {
             return -1;
         }

@@ -1,6 +1,6 @@
 /* The epoll backend (Linux).  Level-triggered, as asyncio's own selector loop is, so that a reader that leaves bytes
    behind is called again. */
-#include "sys/poll.h"
+#include "sys/poller.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,9 +16,9 @@
 #endif
 
 static int
-epoll_add_internal(af_poll *p, int fd, void *tag)
+epoll_add_internal(const af_poll *p, int fd)
 {
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = tag};
+    struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd};
     return epoll_ctl(p->fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
@@ -37,7 +37,7 @@ epoll_probe(af_poll *p)
     if (p->timer_fd < 0) {
         return -errno;
     }
-    return epoll_add_internal(p, p->timer_fd, &p->timer_fd);
+    return epoll_add_internal(p, p->timer_fd);
 }
 
 AF_API int
@@ -45,7 +45,7 @@ af_poll_open(af_poll *p)
 {
     int rc;
     p->wake_fd = p->timer_fd = -1;
-    p->has_pwait2 = 0;
+    p->has_pwait2 = p->timer_armed = 0;
     p->fd = epoll_create1(EPOLL_CLOEXEC);
     if (p->fd < 0) {
         return -errno;
@@ -55,7 +55,7 @@ af_poll_open(af_poll *p)
         rc = -errno;
         goto fail;
     }
-    rc = epoll_add_internal(p, p->wake_fd, &p->wake_fd);
+    rc = epoll_add_internal(p, p->wake_fd);
     if (rc < 0) {
         goto fail;
     }
@@ -91,7 +91,7 @@ af_poll_update(af_poll *p, af_watcher *w)
         af_poll_forget(p, w);
         return 0;
     }
-    struct epoll_event ev = {.data.ptr = w};
+    struct epoll_event ev = {.data.fd = w->fd};
     ev.events = (w->want & AF_READ ? EPOLLIN : 0u) | (w->want & AF_WRITE ? EPOLLOUT : 0u);
     int op = w->have ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     if (epoll_ctl(p->fd, op, w->fd, &ev) < 0) {
@@ -129,6 +129,13 @@ static int
 epoll_sleep(af_poll *p, struct epoll_event *ev, int64_t timeout_ns)
 {
     if (timeout_ns <= 0) {
+        if (timeout_ns < 0 && p->timer_armed) {     /* by a wait that an event ended before its time */
+            struct itimerspec off = {0};
+            if (timerfd_settime(p->timer_fd, 0, &off, NULL) < 0) {
+                return -1;
+            }
+            p->timer_armed = 0;
+        }
         return epoll_wait(p->fd, ev, AF_POLL_BATCH, timeout_ns < 0 ? -1 : 0);
     }
     struct timespec ts = {.tv_sec = timeout_ns / AF_NS_PER_SEC, .tv_nsec = timeout_ns % AF_NS_PER_SEC};
@@ -139,6 +146,7 @@ epoll_sleep(af_poll *p, struct epoll_event *ev, int64_t timeout_ns)
     if (timerfd_settime(p->timer_fd, 0, &timer, NULL) < 0) {
         return -1;
     }
+    p->timer_armed = 1;
     return epoll_wait(p->fd, ev, AF_POLL_BATCH, -1);
 }
 
@@ -152,11 +160,11 @@ af_poll_wait(af_poll *p, af_event *events, int64_t timeout_ns)
     }
     int count = 0;
     for (int i = 0; i < n; i++) {
-        void *tag = ev[i].data.ptr;
-        if (tag == &p->wake_fd || tag == &p->timer_fd) {
+        int fd = ev[i].data.fd;
+        if (fd == p->wake_fd || fd == p->timer_fd) {
             uint64_t ignored;
             /* nonblocking; EAGAIN means that someone was faster */
-            if (read(*(int *)tag, &ignored, sizeof(ignored)) < 0) {
+            if (read(fd, &ignored, sizeof(ignored)) < 0) {
                 continue;
             }
             continue;
@@ -164,7 +172,7 @@ af_poll_wait(af_poll *p, af_event *events, int64_t timeout_ns)
         unsigned bits = ev[i].events, got = 0;
         got |= bits & ~(unsigned)EPOLLOUT ? AF_READ : 0;
         got |= bits & ~(unsigned)EPOLLIN ? AF_WRITE : 0;
-        events[count++] = (af_event){tag, got};
+        events[count++] = (af_event){fd, got};
     }
     return count;
 }

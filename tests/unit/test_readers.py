@@ -416,3 +416,18 @@ def test_an_event_waits_one_turn_behind_long_callbacks(loop):
     os.close(reader)
     os.close(writer)
     assert 100 <= len(turns_after_write) <= 102
+
+
+def test_closed_while_a_duplicate_lives(loop):
+    """The kernel goes on reporting such a descriptor, and nobody can take it out of the set any more."""
+    left, right = socket.socketpair()
+    fd, calls = left.fileno(), []
+    with os.fdopen(os.dup(fd), "rb"), right:
+        loop.add_reader(fd, calls.append, 1)
+        left.close()
+        loop.remove_reader(fd)
+        right.send(b"x")
+        for _ in range(5):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+    assert calls == []

@@ -1,10 +1,11 @@
 /* The poller: the contract that a backend (epoll.c; kqueue and io_uring later) fulfils.
 
-   A watcher says for one fd which of AF_READ and AF_WRITE are wanted; af_poll_wait() hands back the watchers that are
-   ready, and whoever called it decides what to do.  The poller runs no callbacks and knows nothing of loops.  The
-   memory of a watcher must stay until af_poll_forget(). */
-#ifndef AF_SYS_POLL_H
-#define AF_SYS_POLL_H
+   A watcher says for one fd which of AF_READ and AF_WRITE are wanted; af_poll_wait() hands back the numbers of fds that
+   are ready, and whoever called it decides what to do.  The poller runs no callbacks and knows nothing of loops, and the
+   kernel is told nothing but numbers: an fd that was closed while a duplicate of it lives cannot be taken out of the set
+   any more, and goes on being reported. */
+#ifndef AF_SYS_POLLER_H
+#define AF_SYS_POLLER_H
 
 #include "base/af.h"
 
@@ -17,7 +18,7 @@ typedef struct {
 } af_watcher;
 
 typedef struct {
-    af_watcher *watcher;
+    int fd;                 /* as a watcher gave it; it may be nobody's by now */
     unsigned events;        /* AF_READ | AF_WRITE; errors and hang-ups count as both */
 } af_event;
 
@@ -31,6 +32,7 @@ typedef struct {
     int fd;                 /* the epoll instance, or -1 */
     int wake_fd;            /* eventfd that af_poll_wake() writes */
     int timer_fd;           /* timerfd, only where the kernel lacks epoll_pwait2; else -1 */
+    int timer_armed;
     int has_pwait2;
 } af_poll;
 
