@@ -1,0 +1,300 @@
+"""Measures the servers of server.py on every loop that is installed, under the load of load.c. See README.md."""
+
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+
+import server  # puts the folder above on the path
+
+import loops
+import report
+
+HERE = Path(__file__).resolve().parent
+LIMIT = "C"
+PATIENCE = 30  # seconds for a server to start, and for a load after its own time
+FIGURES = {  # of a measurement: what its column is called, and how many digits it has
+    "cpu": ("CPU us", 2),
+    "rate": ("requests/s", 0),
+    "p50": ("p50 us", 0),
+    "p99": ("p99 us", 0),
+    "p99.9": ("p99.9 us", 0),
+    "faults": ("page faults", 2),
+}
+
+
+class Failed(Exception):
+    """Why there is no measurement."""
+
+
+# ---- the programs --------------------------------------------------------------------------------------------------
+
+def compiled(folder):
+    """{name: path} of the two C programs; to compile them takes a moment, so none is kept."""
+    programs = {}
+    for name in ("echo", "load"):
+        programs[name] = str(Path(folder) / name)
+        command = [os.environ.get("CC", "cc"), "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run([*command, "-o", programs[name], str(HERE / f"{name}.c")], check=True)
+    return programs
+
+
+def cores():
+    """One for the server, one for the load; the first, which often has the machine's interrupts, for the load."""
+    mine = sorted(os.sched_getaffinity(0))
+    if len(mine) == 1:
+        print("one core for server and load: do not trust the requests per second", file=sys.stderr)
+    return mine[-1], mine[0]
+
+
+def last_line(file):
+    file.seek(0)
+    return (file.read().strip().splitlines() or [""])[-1]
+
+
+def environment():
+    return {k: v for k, v in os.environ.items() if k != "PYTHONASYNCIODEBUG"}
+
+
+@contextlib.contextmanager
+def serving(case, name, programs, cpu, folder):
+    """A server in a process of its own on core `cpu`: (pid, address for load.c)."""
+    path = Path(folder) / "socket"
+    path.unlink(missing_ok=True)
+    if name == LIMIT:
+        limit = server.CASES[case].limit
+        command = [programs["echo"], f"unix:{path}" if limit == "unix" else limit]
+    else:
+        command = [sys.executable, str(HERE / "server.py"), case, name, "--unix", str(path)]
+    with tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen([*command, f"--cpu={cpu}"], stdout=subprocess.PIPE, stderr=complaints, text=True,
+                                   env=environment())  # fmt: skip
+        try:
+            line = process.stdout.readline() if select.select([process.stdout], [], [], PATIENCE)[0] else ""
+            if not line.startswith("READY "):
+                raise Failed(last_line(complaints) or "the server did not start")
+            yield process.pid, line.split()[1]
+            if process.poll() is not None:
+                raise Failed(last_line(complaints) or f"the server ended, exit code {process.returncode}")
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def finished(command, seconds, cpu):
+    """The JSON of a program that ends by itself after about `seconds`, on core `cpu`."""
+    try:
+        done = subprocess.run([*command, f"--cpu={cpu}"], capture_output=True, text=True, env=environment(),
+                              timeout=seconds + PATIENCE)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Failed(f"not done {PATIENCE} s after its time") from None
+    if done.returncode:
+        raise Failed((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def loaded(programs, cpu, mode, address, size, connections, warm_up, seconds, pid):
+    """What load.c says of a server."""
+    command = [programs["load"], mode, address, f"--connections={connections}", f"--warm-up={warm_up}",
+               f"--seconds={seconds}", f"--pid={pid}"]  # fmt: skip
+    return finished([*command, f"--size={size}"] if size else command, warm_up + seconds, cpu)
+
+
+def one(row, name, programs, cpus, folder, seconds):
+    """One measurement, {figure: value}, in processes of its own."""
+    case, warm_up = server.CASES[row["case"]], max(0.2, seconds / 5)
+    if case.mode:
+        with serving(row["case"], name, programs, cpus[0], folder) as (pid, address):
+            result = loaded(programs, cpus[1], case.mode, address, row["size"], row["connections"], warm_up, seconds, pid)
+    else:
+        command = [sys.executable, str(HERE / "server.py"), row["case"], name, f"--at-once={row['connections']}",
+                   f"--warm-up={warm_up}", f"--seconds={seconds}"]  # fmt: skip
+        result = finished(command, warm_up + seconds, cpus[0])
+    if result["errors"] or not result["requests"]:
+        failures = f"{result['errors']} of {row['connections']} connections failed: {result['error']}"
+        raise Failed(failures if result["errors"] else "no request was answered")
+    result["cpu"] = result["cpu_ns"] / 1000 / result["requests"]
+    result["faults"] /= result["requests"]
+    return result
+
+
+# ---- measuring -----------------------------------------------------------------------------------------------------
+
+def size_text(size):
+    return f"{size >> 10} KiB" if size % 1024 == 0 else f"{size} bytes"
+
+
+def rows(cases, sizes, connections):
+    """What is measured on each loop: {"case", "size", "connections", "title"}."""
+    found = []
+    for name in cases:
+        case = server.CASES[name]
+        for size in case.sizes or [size for size in sizes if case.largest is None or size <= case.largest]:
+            for count in case.connections or connections:
+                parts = [case.title, *([size_text(size)] if size else [])]
+                parts.append(f"{count} at a time" if case.connections else f"{count} connection{'s' * (count > 1)}")
+                found.append({"case": name, "size": size, "connections": count, "title": ", ".join(parts), "loops": {}})
+    return found
+
+
+def measure(table, names, rounds, seconds):
+    """Fills in each row's {loop: {"runs": [...], figure: median, "spread"}}, or {"failed": reason}."""
+    jobs = [(row, name) for row in table for name in names if name != LIMIT or server.CASES[row["case"]].limit]
+    begun, cpus = time.monotonic(), cores()
+    with tempfile.TemporaryDirectory() as folder:
+        programs = compiled(folder)
+        try:
+            for number in range(rounds):
+                for position, (row, name) in enumerate(jobs):
+                    report.progress(number * len(jobs) + position, rounds * len(jobs), begun,
+                                    f"round {number + 1} of {rounds}: {row['title']} on {name}",
+                                    line=name == names[0])  # fmt: skip
+                    entry = row["loops"].setdefault(name, {"runs": []})
+                    if "failed" in entry:
+                        continue
+                    try:
+                        entry["runs"].append(one(row, name, programs, cpus, folder, seconds))
+                    except Failed as error:
+                        entry["failed"] = str(error)
+                        report.say(f"{row['title']} on {name} failed: {error}")
+        except KeyboardInterrupt:
+            print("\ninterrupted: showing what there is", file=sys.stderr)
+    report.say()
+    for entry in [entry for row in table for entry in row["loops"].values()]:
+        if entry["runs"] and "failed" not in entry:
+            for figure in FIGURES:
+                entry[figure] = statistics.median(run[figure] for run in entry["runs"])
+            entry["spread"] = entry["cpu"] / min(run["cpu"] for run in entry["runs"]) - 1
+            entry["starved"] = max(run["starved"] for run in entry["runs"])
+            entry["lost"] = sum(run["resent"] for run in entry["runs"]) / sum(run["requests"] for run in entry["runs"])
+
+
+def results(args):
+    cases = [name for name in server.CASES if any(fnmatch(name, pattern) for pattern in args.cases)]
+    needed = {server.CASES[name].needs for name in cases} - {None}
+    absent = {module for module in needed if not importlib.util.find_spec(module)}
+    cases = [name for name in cases if server.CASES[name].needs not in absent]
+    names = [name for name in server.installed() if name in args.loops]
+    if not cases or not names:
+        sys.exit("no such case, or nothing of what it takes is installed")
+    rounds = args.rounds or (3 if args.quick else 5)
+    seconds = args.seconds or (0.5 if args.quick else 2)
+    data = {
+        "date": datetime.date.today().isoformat(),
+        "python": report.python(),
+        "machine": report.machine(),
+        "versions": {name: server.version(name) for name in names},
+        "libraries": {module: importlib.metadata.version(module) for module in sorted(needed - absent)},
+        "missing": [*[name for name in args.loops if name not in names], *sorted(absent)],
+        "rounds": rounds,
+        "seconds": seconds,
+        "load": os.getloadavg()[0],
+        "rows": rows(cases, args.sizes or ([1024] if args.quick else [1024, 10240, 102400]),
+                     args.connections or ([50] if args.quick else [1, 50, 400])),
+    }  # fmt: skip
+    measure(data["rows"], [*names, LIMIT], rounds, seconds)
+    return data
+
+
+# ---- showing -------------------------------------------------------------------------------------------------------
+
+def table(header, lines, texts=1):
+    """Markdown; all columns but the first `texts` are numbers."""
+    rule = "|" + "---|" * texts + "--:|" * (len(header) - texts)
+    return "\n".join(["| " + " | ".join(header) + " |", rule, *("| " + " | ".join(line) + " |" for line in lines)])
+
+
+def overview(data):
+    """A line for each row: CPU time per request on each loop."""
+    names = [*data["versions"], LIMIT]
+    lines = []
+    for row in data["rows"]:
+        cpu = {name: entry["cpu"] for name, entry in row["loops"].items() if "cpu" in entry}
+        rivals = [name for name in cpu if name not in (loops.OURS, LIMIT)]
+        best = min(rivals, key=cpu.get, default="")
+        cells = [row["title"]]
+        for name in names:
+            value = f"{cpu[name]:.1f}" if name in cpu else "failed" if "failed" in row["loops"].get(name, ()) else ""
+            cells.append(f"**{value}**" if name == best else value)
+        ratios = [f"{cpu[loops.OURS] / cpu[other]:.2f}" if loops.OURS in cpu and other in cpu else ""
+                  for other in (best, LIMIT)]  # fmt: skip
+        spread = max((entry["spread"] for entry in row["loops"].values() if "spread" in entry), default=0)
+        lines.append([*cells, best, *ratios, f"{spread:.0%}"])
+    return table(["case", *names, "best rival", "asyncfast / best", "asyncfast / C", "spread"], lines)
+
+
+def details(data):
+    """A line for each row and loop: all figures."""
+    lines = []
+    for row in data["rows"]:
+        for name in [*data["versions"], LIMIT]:
+            entry = row["loops"].get(name, {})
+            if "cpu" in entry:
+                figures = [f"{entry[figure]:.{digits}f}" for figure, (_, digits) in FIGURES.items()]
+                lines.append([row["title"], name, *figures])
+    return table(["case", "loop", *(title for title, _ in FIGURES.values())], lines, texts=2)
+
+
+def markdown(data):
+    libraries = "".join(f", {name} {version}" for name, version in data["libraries"].items())
+    what = f"CPU microseconds of the server per request, median of {data['rounds']} x {data['seconds']:g} s{libraries}"
+    parts = [overview(data), report.about(data, what)]
+    if data["missing"]:
+        parts.append(f"Not installed: {', '.join(data['missing'])}.")
+    entries = [(row["title"], name, entry) for row in data["rows"] for name, entry in row["loops"].items()]
+    failed = [f"- {title}, {name}: {entry['failed']}" for title, name, entry in entries if "failed" in entry]
+    lost = [f"- {title}, {name}: {entry['lost']:.2%}" for title, name, entry in entries if entry.get("lost")]
+    starved = [f"- {title}, {name}: {entry['starved']}" for title, name, entry in entries if entry.get("starved")]
+    for heading, lines in (("Failed:", failed), ("Datagrams that were lost and sent again:", lost),
+                           ("Connections that waited for a reply for more than half a run, while others had many:", starved)):
+        if lines:
+            parts += [heading, "\n".join(lines)]
+    return "\n\n".join([*parts, details(data)]) + "\n"
+
+
+def write_chart(path, data):
+    cpu = [{name: entry["cpu"] for name, entry in row["loops"].items() if "cpu" in entry} for row in data["rows"]]
+    titles = [row["title"] for row in data["rows"]]
+    report.write_chart(path, titles, [*data["versions"], LIMIT], cpu, "CPU microseconds per request", LIMIT)
+
+
+def numbers(text):
+    return [int(part) for part in text.split(",")]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", nargs="+", default=["*"], metavar="PATTERN", help="of server.py, * and ? allowed")
+    parser.add_argument("--loops", nargs="+", default=server.LOOPS, choices=server.LOOPS, metavar="LOOP")
+    parser.add_argument("--sizes", type=numbers, metavar="N,N", help="bytes of a message (1024,10240,102400)")
+    parser.add_argument("--connections", type=numbers, metavar="N,N", help="(1,50,400)")
+    parser.add_argument("--rounds", type=int, help="runs of each case on each loop (5)")
+    parser.add_argument("--seconds", type=float, help="of each run, after a fifth of it to warm up (2)")
+    parser.add_argument("--quick", action="store_true", help="1 KiB, 50 connections, 3 rounds of half a second")
+    parser.add_argument("--load", metavar="FILE", help="show the results of an earlier --json, measure nothing")
+    parser.add_argument("--json", metavar="FILE", help="write everything that was measured")
+    parser.add_argument("--table", metavar="FILE", default="-", help="write the tables (standard output)")
+    parser.add_argument("--chart", metavar="FILE", help="draw the bars, .png or .svg (needs matplotlib)")
+    args = parser.parse_args()
+
+    data = json.loads(Path(args.load).read_text(encoding="utf-8")) if args.load else results(args)
+    if args.json:
+        Path(args.json).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    report.write_markdown(args.table, markdown(data), "net")
+    if args.chart:
+        write_chart(args.chart, data)
+
+
+if __name__ == "__main__":
+    main()
