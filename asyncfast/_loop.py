@@ -153,6 +153,9 @@ def run(main, *, debug=None, loop_factory=None, await_values=None):
 # -- called from C (the hooks of _core)
 
 create_task = base_events.BaseEventLoop.create_task
+sock_recv = asyncio.SelectorEventLoop.sock_recv
+sock_recv_into = asyncio.SelectorEventLoop.sock_recv_into
+sock_sendall = asyncio.SelectorEventLoop.sock_sendall
 
 
 def _format_callback(callback, args, loop):

@@ -1,12 +1,14 @@
 """The Python half of the transports: what happens once per connection, or on the way to an error message."""
 
+import sys
 import warnings
-from asyncio import base_events, constants, futures, sslproto, trsock
+from asyncio import base_events, constants, futures, sslproto, transports, trsock
 from asyncio.log import logger
 
 from . import _core
 
 SocketTransport = _core.SocketTransport
+SocketTransport.max_size = 256 * 1024      # asyncio's name for how much is read at once
 SocketTransport._start_tls_compatible = True
 SocketTransport._sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
@@ -39,16 +41,33 @@ class Transports:
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
     async def _sendfile_native(self, transp, file, offset, count):
+        sent = transp._make_empty_waiter()
         resume_reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
-        sock = transp._sock
         try:
-            return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+            await sent
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
         finally:
             transp._reset_empty_waiter()
             if resume_reading:
                 transp.resume_reading()
+
+    async def _sendfile_fallback(self, transp, file, offset, count):
+        if isinstance(transp, SocketTransport):
+            transp = _FlowControlled(transp)
+        return await super()._sendfile_fallback(transp, file, offset, count)
+
+
+class _FlowControlled:
+    """A SocketTransport for asyncio's sendfile(), which wants to see a class of asyncio's."""
+
+    __class__ = transports._FlowControlMixin
+
+    def __init__(self, transport):
+        self._transport = transport
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
 
 
 # -- called from C (part of the hooks of _core)
@@ -91,7 +110,7 @@ def write_buffer_limits(high, low):
         low = high // 4
     if not high >= low >= 0:
         raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-    return high, low
+    return tuple(int(min(limit, sys.maxsize)) for limit in (high, low))     # a float will do, infinity too
 
 
 def transport_failed(loop, transport, message, exc):

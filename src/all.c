@@ -17,5 +17,6 @@
 #include "net/backlog.c"
 #include "net/transport.c"
 #include "net/stream.c"
+#include "net/sockop.c"
 #include "core/awaitval.c"     /* brings <opcode.h> and its short macro names: last */
 #include "module.c"

@@ -6,6 +6,7 @@
 #include "core/loop.h"
 #include "core/sleep.h"
 #include "core/task.h"
+#include "net/sockop.h"
 #include "net/stream.h"
 #include "rt/moduledef.h"
 
@@ -91,7 +92,8 @@ static const size_t module_others[] = {
     offsetof(AfState, LoopType), offsetof(AfState, PyLoopType), offsetof(AfState, HandleType),
     offsetof(AfState, TimerHandleType), offsetof(AfState, ThreadsafeHandleType), offsetof(AfState, FutureType),
     offsetof(AfState, FutureIterType), offsetof(AfState, TaskType), offsetof(AfState, SleepType),
-    offsetof(AfState, AwaitValType), offsetof(AfState, StreamType), offsetof(AfState, int_minus_one),
+    offsetof(AfState, AwaitValType), offsetof(AfState, StreamType), offsetof(AfState, SockOpType),
+    offsetof(AfState, plain_socket), offsetof(AfState, int_minus_one),
     offsetof(AfState, hooks), offsetof(AfState, kw_context),
     offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types),
 };
@@ -254,7 +256,7 @@ module_exec(PyObject *module)
     }
     if (af_handle_setup(module, st) < 0 || af_future_setup(module, st) < 0 || af_task_setup(module, st) < 0 ||
         af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 || af_awaitval_setup(module, st) < 0 ||
-        af_stream_setup(module, st) < 0) {
+        af_stream_setup(module, st) < 0 || af_sockop_setup(module, st) < 0) {
         return -1;
     }
     return 0;

@@ -445,11 +445,10 @@ loop_create_future(AfLoop *loop, PyObject *Py_UNUSED(ignored))
     return af_future_new(loop);
 }
 
-/* Anything but our own Task with the usual arguments: the running Python's own code says what happens. */
-static PyObject *
-loop_create_task_inherited(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+AF_API PyObject *
+af_loop_inherited(AfLoop *loop, const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *func = PyObject_GetAttrString(loop->st->hooks, "create_task");
+    PyObject *func = PyObject_GetAttrString(loop->st->hooks, name);
     if (func == NULL) {
         return NULL;
     }
@@ -469,6 +468,13 @@ loop_create_task_inherited(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs
     }
     Py_DECREF(func);
     return res;
+}
+
+/* Anything but our own Task with the usual arguments: the running Python's own code says what happens. */
+static PyObject *
+loop_create_task_inherited(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return af_loop_inherited(loop, "create_task", args, nargs, kwnames);
 }
 
 static PyObject *
@@ -635,6 +641,8 @@ loop_run_entry(AfLoop *loop, PyObject *obj, int kind)
         return af_io_run((AfIo *)obj, AF_READ);
     case AF_ENTRY_WRITE:
         return af_io_run((AfIo *)obj, AF_WRITE);
+    case AF_ENTRY_WAKE:
+        return ((AfOp *)obj)->wake((AfOp *)obj);
     case AF_ENTRY_THREADSAFE:
         return af_handle_run_threadsafe((AfHandle *)obj);
     default:
@@ -1139,6 +1147,29 @@ static PyType_Spec loop_spec = {
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     loop_slots,
 };
+
+AF_API char *
+af_loop_read_buffer(AfLoop *loop)
+{
+    if (af_unlikely(loop->read_buffer == NULL)) {
+        loop->read_buffer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)AF_READ_SIZE);
+    }
+    return loop->read_buffer == NULL ? NULL : PyBytes_AS_STRING(loop->read_buffer);
+}
+
+AF_API int
+af_type_add_methods(PyTypeObject *type, PyMethodDef *methods)
+{
+    int rc = 0;
+    for (PyMethodDef *m = methods; rc == 0 && m->ml_name != NULL; m++) {
+        PyObject *descr = PyDescr_NewMethod(type, m);
+        /* not by setattr: the type may be immutable for everybody else */
+        rc = descr == NULL ? -1 : PyDict_SetItemString(type->tp_dict, m->ml_name, descr);
+        Py_XDECREF(descr);
+    }
+    PyType_Modified(type);
+    return rc;
+}
 
 AF_API int
 af_loop_setup(PyObject *module, AfState *st)

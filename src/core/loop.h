@@ -17,6 +17,7 @@ enum {
     AF_ENTRY_THREADSAFE = 3,    /* the handle of call_soon_threadsafe() */
     AF_ENTRY_READ = 4,          /* AfIo: its fd is readable */
     AF_ENTRY_WRITE = 5,         /* ... writable */
+    AF_ENTRY_WAKE = 6,          /* AfOp: what it waits for is there */
     AF_ENTRY_BITS = 7
 };
 
@@ -54,7 +55,7 @@ typedef struct AfLoop {
     af_poll poll;
     struct AfFdWatch **watches; /* by fd */
     int nwatches;
-    PyObject *read_buffer;      /* net/stream.c: the bytes object that sockets are read into; NULL: none, or lent */
+    PyObject *read_buffer;      /* bytes of AF_READ_SIZE that everything is read into; NULL: none yet, or lent */
 
     PyObject *module;           /* keeps the state: everything on the loop reaches it through st */
     PyObject *task_factory;     /* NULL: our Task */
@@ -64,6 +65,14 @@ typedef struct AfLoop {
 } AfLoop;
 
 AF_API int af_loop_setup(PyObject *module, AfState *st);
+
+#define AF_READ_SIZE ((size_t)256 * 1024)
+AF_API char *af_loop_read_buffer(AfLoop *loop);  /* AF_READ_SIZE bytes, for as long as no Python runs; or NULL */
+
+/* asyncio's method of that name, which asyncfast._loop keeps for us. */
+AF_API PyObject *af_loop_inherited(AfLoop *loop, const char *name, PyObject *const *args, Py_ssize_t nargs,
+                                   PyObject *kwnames);
+AF_API int af_type_add_methods(PyTypeObject *type, PyMethodDef *methods);       /* to a type that is made already */
 
 /* Kinds of af_timer: whose reference the armed timer is. */
 enum { AF_TIMER_HANDLE, AF_TIMER_SLEEP };

@@ -59,20 +59,48 @@ watch_make(AfLoop *loop, int fd)
 static void
 watch_free_if_idle(AfLoop *loop, AfFdWatch *w)
 {
-    if (w->watcher.want == 0 && w->io == NULL) {
+    if (w->watcher.want == 0 && w->watcher.have == 0 && w->io == NULL) {
         loop->watches[w->watcher.fd] = NULL;
+        Py_XDECREF(w->sock_ref);
         PyMem_Free(w);
     }
 }
 
-/* Somebody wants something no longer. */
+static unsigned
+watch_wants(const AfFdWatch *w)
+{
+    return w->io_want | (w->reader != NULL ? AF_READ : 0) | (w->writer != NULL ? AF_WRITE : 0);
+}
+
+/* Tell the kernel what is wanted now, which is not more than before. */
 static void
 watch_want_less(AfLoop *loop, AfFdWatch *w)
 {
-    w->watcher.want = w->io_want | (w->reader != NULL ? AF_READ : 0) | (w->writer != NULL ? AF_WRITE : 0);
-    if (w->watcher.want != w->watcher.have && af_poll_update(&loop->poll, &w->watcher) < 0) {
+    w->watcher.want = watch_wants(w);
+    if (af_poll_update(&loop->poll, &w->watcher) < 0) {
         /* the fd was closed meanwhile: the kernel has forgotten it by itself */
         w->watcher.have = w->watcher.want;
+    }
+}
+
+/* The same, but nobody wanting to read any more is no reason for a system call. */
+static void
+watch_want_less_lazily(AfLoop *loop, AfFdWatch *w)
+{
+    w->watcher.want = watch_wants(w);
+    if ((w->watcher.have & ~w->watcher.want) != AF_READ) {
+        watch_want_less(loop, w);
+    }
+}
+
+/* Somebody comes who cannot know whether what the kernel has been told is still true: tell it anew. */
+static void
+watch_settle(AfLoop *loop, AfFdWatch *w)
+{
+    if (w->sock_ref != NULL) {
+        Py_CLEAR(w->sock_ref);
+        af_poll_forget(&loop->poll, &w->watcher);
+        watch_want_less(loop, w);
     }
 }
 
@@ -83,6 +111,37 @@ watch_cancel_handle(AfLoop *loop, PyObject *handle)
     PyObject *res = PyObject_CallMethodNoArgs(handle, loop->st->str_cancel);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
+}
+
+/* 0, or -1 with OSError and nothing changed. */
+static int
+watch_want_more(AfLoop *loop, AfFdWatch *w, unsigned what)
+{
+    w->watcher.want |= what;
+    if ((what & ~w->watcher.have) == 0) {
+        return 0;
+    }
+    int rc = af_poll_update(&loop->poll, &w->watcher);
+    if (rc < 0) {
+        w->watcher.want = watch_wants(w);
+        watch_free_if_idle(loop, w);
+        return af_loop_oserror(rc);
+    }
+    return 0;
+}
+
+/* Put a handle or an operation (which is taken over) where another may be; a handle that is pushed aside is cancelled. */
+static int
+watch_put(AfLoop *loop, AfFdWatch *w, unsigned what, PyObject *party, int is_op)
+{
+    PyObject **slot = what == AF_READ ? &w->reader : &w->writer;
+    PyObject *old = *slot;
+    int was_op = w->ops & what;
+    *slot = party;
+    w->ops = is_op ? w->ops | what : w->ops & ~what;
+    int rc = old == NULL || was_op ? 0 : watch_cancel_handle(loop, old);
+    Py_XDECREF(old);
+    return rc;
 }
 
 static PyObject *
@@ -110,26 +169,10 @@ watch_add(AfLoop *loop, unsigned what, const char *method, PyObject *const *args
         return NULL;
     }
     h->repeats = 1;
-    unsigned before = w->watcher.want;
-    w->watcher.want |= what;
-    int rc = af_poll_update(&loop->poll, &w->watcher);
-    if (rc < 0) {
-        w->watcher.want = before;
-        watch_free_if_idle(loop, w);
+    watch_settle(loop, w);
+    if (watch_want_more(loop, w, what) < 0 || watch_put(loop, w, what, Py_NewRef((PyObject *)h), 0) < 0) {
         Py_DECREF(h);
-        af_loop_oserror(rc);
         return NULL;
-    }
-    PyObject **slot = what == AF_READ ? &w->reader : &w->writer;
-    PyObject *old = *slot;
-    *slot = Py_NewRef((PyObject *)h);
-    if (old != NULL) {
-        rc = watch_cancel_handle(loop, old);
-        Py_DECREF(old);
-        if (rc < 0) {
-            Py_DECREF(h);
-            return NULL;
-        }
     }
     return (PyObject *)h;
 }
@@ -150,10 +193,12 @@ watch_remove(AfLoop *loop, unsigned what, PyObject *arg)
         Py_RETURN_FALSE;
     }
     PyObject *old = *slot;
+    int was_op = w->ops & what;
     *slot = NULL;
+    w->ops &= ~what;
     watch_want_less(loop, w);
     watch_free_if_idle(loop, w);
-    int rc = watch_cancel_handle(loop, old);
+    int rc = was_op ? 0 : watch_cancel_handle(loop, old);
     Py_DECREF(old);
     return rc < 0 ? NULL : Py_NewRef(Py_True);
 }
@@ -202,8 +247,51 @@ af_watch_owner(AfLoop *loop, PyObject *arg)
     if (fd < 0) {
         return NULL;
     }
+    AfIo *io = af_watch_owner_of(loop, fd);
+    return Py_NewRef(io == NULL ? Py_None : (PyObject *)io);
+}
+
+/* ---- operations ------------------------------------------------------------------------------------------------- */
+
+AF_API AfIo *
+af_watch_owner_of(AfLoop *loop, int fd)
+{
     AfFdWatch *w = watch_find(loop, fd);
-    return Py_NewRef(w == NULL || w->io == NULL ? Py_None : (PyObject *)w->io);
+    return w == NULL ? NULL : w->io;
+}
+
+AF_API int
+af_op_wait(AfLoop *loop, AfOp *op, PyObject *sock, int fd, unsigned what)
+{
+    AfFdWatch *w = watch_make(loop, fd);
+    PyObject *ref = w == NULL ? NULL : PyWeakref_NewRef(sock, NULL);
+    if (ref == NULL) {
+        if (w != NULL) {
+            watch_free_if_idle(loop, w);
+        }
+        return -1;
+    }
+    if (ref != w->sock_ref) {   /* a socket has one weak reference without a callback, and this one lives */
+        watch_settle(loop, w);
+        w->sock_ref = Py_NewRef(ref);
+    }
+    Py_DECREF(ref);
+    return watch_want_more(loop, w, what) < 0 ? -1 : watch_put(loop, w, what, Py_NewRef((PyObject *)op), 1);
+}
+
+AF_API void
+af_op_forget(AfLoop *loop, AfOp *op, int fd, unsigned what)
+{
+    AfFdWatch *w = watch_find(loop, fd);
+    PyObject **slot = w == NULL ? NULL : what == AF_READ ? &w->reader : &w->writer;
+    if (slot == NULL || *slot != (PyObject *)op) {
+        return;
+    }
+    *slot = NULL;
+    w->ops &= ~what;
+    watch_want_less_lazily(loop, w);
+    watch_free_if_idle(loop, w);
+    Py_DECREF(op);          /* the caller holds another */
 }
 
 /* ---- owners ----------------------------------------------------------------------------------------------------- */
@@ -223,6 +311,7 @@ af_io_claim(AfIo *io, AfLoop *loop, int fd)
             return -1;
         }
     }
+    watch_settle(loop, w);
     w->io = io;
     w->io_want = 0;
     io->watch = w;
@@ -234,17 +323,11 @@ af_io_want(AfIo *io, unsigned want)
 {
     AfFdWatch *w = io->watch;
     unsigned before = w->io_want;
-    w->io_want = want;
-    if (want & ~before) {
-        w->watcher.want |= want;
-        int rc = af_poll_update(&io->loop->poll, &w->watcher);
-        if (rc < 0) {
-            w->io_want = before;
-            watch_want_less(io->loop, w);
-            return af_loop_oserror(rc);
-        }
+    if (want & ~before && watch_want_more(io->loop, w, want) < 0) {
+        return -1;
     }
-    watch_want_less(io->loop, w);
+    w->io_want = want;
+    watch_want_less_lazily(io->loop, w);
     if (want && !before) {
         Py_INCREF(io);
     }
@@ -275,10 +358,10 @@ af_io_release(AfIo *io)
 /* ---- the loop's ------------------------------------------------------------------------------------------------- */
 
 static inline int
-watch_push(AfLoop *loop, AfFdWatch *w, unsigned what, PyObject *handle, int kind)
+watch_push(AfLoop *loop, AfFdWatch *w, unsigned what, PyObject *party, int kind)
 {
-    if (handle != NULL) {
-        return af_loop_push_steal(loop, Py_NewRef(handle), AF_ENTRY_HANDLE);
+    if (party != NULL) {
+        return af_loop_push_steal(loop, Py_NewRef(party), w->ops & what ? AF_ENTRY_WAKE : AF_ENTRY_HANDLE);
     }
     return w->io_want & what ? af_loop_push_steal(loop, Py_NewRef((PyObject *)w->io), kind) : 0;
 }
@@ -297,7 +380,21 @@ af_watch_dispatch(AfLoop *loop, const af_event *events, int n)
         if (events[i].events & AF_WRITE && watch_push(loop, w, AF_WRITE, w->writer, AF_ENTRY_WRITE) < 0) {
             return -1;
         }
+        if (w->watcher.have & ~w->watcher.want) {
+            watch_want_less(loop, w);
+            watch_free_if_idle(loop, w);
+        }
     }
+    return 0;
+}
+
+static int
+watch_visit_party(PyObject *party, int is_op, visitproc visit, void *arg)
+{
+    if (party != NULL && !is_op) {
+        return af_handle_visit((AfHandle *)party, visit, arg);
+    }
+    Py_VISIT(party);
     return 0;
 }
 
@@ -309,12 +406,10 @@ af_watch_visit(AfLoop *loop, visitproc visit, void *arg)
         if (w == NULL) {
             continue;
         }
-        PyObject *pair[2] = {w->reader, w->writer};
-        for (int i = 0; i < 2; i++) {
-            int rc = pair[i] == NULL ? 0 : af_handle_visit((AfHandle *)pair[i], visit, arg);
-            if (rc != 0) {
-                return rc;
-            }
+        int rc = watch_visit_party(w->reader, w->ops & AF_READ, visit, arg);
+        rc = rc != 0 ? rc : watch_visit_party(w->writer, w->ops & AF_WRITE, visit, arg);
+        if (rc != 0) {
+            return rc;
         }
         if (w->io_want) {
             Py_VISIT((PyObject *)w->io);
@@ -341,6 +436,7 @@ af_watch_forget_all(AfLoop *loop)
         }
         Py_XDECREF(w->reader);
         Py_XDECREF(w->writer);
+        Py_XDECREF(w->sock_ref);
         PyMem_Free(w);
     }
 }
@@ -349,9 +445,11 @@ AF_API void
 af_watch_again_all(AfLoop *loop)
 {
     for (int fd = 0; fd < loop->nwatches; fd++) {
-        if (loop->watches[fd] != NULL) {
-            loop->watches[fd]->watcher.have = 0;
-            (void)af_poll_update(&loop->poll, &loop->watches[fd]->watcher);     /* a closed fd stays out */
+        AfFdWatch *w = loop->watches[fd];
+        if (w != NULL) {
+            w->watcher.have = 0;
+            (void)af_poll_update(&loop->poll, &w->watcher);     /* a closed fd stays out */
+            watch_free_if_idle(loop, w);
         }
     }
 }

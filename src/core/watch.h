@@ -1,8 +1,13 @@
 /* File descriptors: who is told when one is ready.
 
-   Two kinds of parties ask: handles (add_reader(), add_writer()) and owners of an fd in C (transports, listening
-   sockets), which the loop calls without a handle.  Both come through the ready ring, so that what an event starts keeps
-   its place among callbacks and timers. */
+   Three kinds of parties ask: handles (add_reader(), add_writer()), operations on a socket (sock_recv() and alike), and
+   owners of an fd (transports, listening sockets).  The latter two are C, called by the loop without a handle.  All come
+   through the ready ring, so that what an event starts keeps its place among callbacks and timers.
+
+   Who asks again and again for the same thing should not pay two system calls each time.  So an operation's or an owner's
+   wish to read ends in the table only, and the kernel is told when it reports what nobody wants any more.  An owner has
+   its fd for itself; for operations the table remembers the socket object (sock_ref), since somebody may close that and
+   the kernel then forgets the fd without a word. */
 #ifndef AF_CORE_WATCH_H
 #define AF_CORE_WATCH_H
 
@@ -17,9 +22,17 @@ typedef struct AfIo {
     int (*ready)(struct AfIo *io, unsigned what);       /* AF_READ or AF_WRITE; 0, or -1 to end the loop's run */
 } AfIo;
 
+/* The beginning of an operation that waits for an fd. */
+typedef struct AfOp {
+    PyObject_HEAD
+    int (*wake)(struct AfOp *op);       /* it is ready: no longer in the table; 0 or -1 */
+} AfOp;
+
 typedef struct AfFdWatch {
     af_watcher watcher;
-    PyObject *reader, *writer;  /* handles, or NULL */
+    PyObject *reader, *writer;  /* handles or, as ops says, operations; or NULL */
+    unsigned ops;               /* AF_READ: reader is an AfOp; AF_WRITE: writer is */
+    PyObject *sock_ref;         /* a weak reference to the socket that operations watch it for, or NULL */
     AfIo *io;                   /* the owner, or NULL; a reference while it wants something, borrowed otherwise */
     unsigned io_want;           /* AF_READ | AF_WRITE */
 } AfFdWatch;
@@ -27,6 +40,11 @@ typedef struct AfFdWatch {
 AF_API int af_io_claim(AfIo *io, AfLoop *loop, int fd);     /* from now on the owner of fd; 0 or -1 */
 AF_API int af_io_want(AfIo *io, unsigned want);             /* 0, or -1 with OSError and nothing changed */
 AF_API void af_io_release(AfIo *io);                        /* before fd is closed */
+
+/* op waits for what (AF_READ or AF_WRITE) of sock, whose fd it is; whoever waited is pushed aside, as by add_reader(). */
+AF_API int af_op_wait(AfLoop *loop, AfOp *op, PyObject *sock, int fd, unsigned what);      /* 0 or -1 */
+AF_API void af_op_forget(AfLoop *loop, AfOp *op, int fd, unsigned what);
+AF_API AfIo *af_watch_owner_of(AfLoop *loop, int fd);      /* borrowed, or NULL */
 
 static inline unsigned
 af_io_wants(const AfIo *io)

@@ -165,7 +165,10 @@ stream_read_into(AfStream *s)
         goto end;
     }
     Py_buffer view;
-    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
+    PyObject *args = PyTuple_Pack(1, buffer);
+    int good = args != NULL && PyArg_ParseTuple(args, "w*:recv_into", &view);    /* socket.recv_into()'s errors */
+    Py_XDECREF(args);
+    if (!good) {
         rc = af_transport_fatal(t, stream_read_error);
         goto end;
     }
@@ -232,7 +235,7 @@ stream_flush(AfStream *s)
 {
     AfTransport *t = &s->t;
     if (t->lost || s->out.count == 0) {
-        return 0;
+        return af_transport_want(t, 0, AF_WRITE);
     }
     struct iovec iov[AF_BACKLOG_IOV];
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)af_backlog_iov(&s->out, iov)};
@@ -245,10 +248,14 @@ stream_flush(AfStream *s)
         if (stream_would_block(errno)) {
             return 0;
         }
-        int rc = af_transport_fatal_errno(t, errno, stream_write_error);
+        PyErr_SetFromErrno(PyExc_OSError);
+        PyObject *exc = PyErr_GetRaisedException();
+        PyErr_SetRaisedException(Py_NewRef(exc));
+        int rc = af_transport_fatal(t, stream_write_error);
         if (rc == 0 && t->empty_waiter != NULL) {
-            rc = af_transport_settle_waiter(t, "Connection is closed by peer");
+            rc = af_transport_settle_waiter(t, exc);
         }
+        Py_DECREF(exc);
         return rc;
     }
     af_backlog_sent(&s->out, (size_t)n);
@@ -380,7 +387,7 @@ stream_chunk(PyObject *data)
     return bytes;
 }
 
-/* All of the list or, if one item is no buffer, none of it.  0 or -1. */
+/* All of the list or, if one item is no buffer or the transport has been lost meanwhile, none of it.  0 or -1. */
 static int
 stream_add_all(AfStream *s, PyObject *list)
 {
@@ -398,7 +405,7 @@ stream_add_all(AfStream *s, PyObject *list)
     }
     Py_XDECREF(it);
     rc = rc == 0 && PyErr_Occurred() ? -1 : rc;
-    for (size_t i = 0; rc == 0 && i < added.count; i++) {
+    for (size_t i = 0; rc == 0 && !s->t.lost && i < added.count; i++) {
         rc = af_backlog_add_steal(&s->out, Py_NewRef(added.chunks[added.first + i].bytes), 0);
     }
     af_backlog_clear(&added);
@@ -411,6 +418,10 @@ stream_writelines(AfStream *s, PyObject *list)
     AfTransport *t = &s->t;
     if (stream_may_write(s, AF_WRITELINES_NAME) < 0) {
         return NULL;
+    }
+    int any = PyObject_IsTrue(list);
+    if (any <= 0) {
+        return any < 0 ? NULL : Py_NewRef(Py_None);
     }
     if (t->lost) {
         return af_transport_write_lost(t) < 0 ? NULL : Py_NewRef(Py_None);
@@ -463,6 +474,21 @@ stream_ready(AfIo *io, unsigned what)
     return rc;
 }
 
+/* Until it is made it is like one that is lost: its methods do nothing. */
+static PyObject *
+stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    AfStream *s = (AfStream *)type->tp_alloc(type, 0);
+    if (s != NULL) {
+        s->t.io.ready = stream_ready;
+        s->t.backlog = stream_backlog;
+        s->t.drop_backlog = stream_drop_backlog;
+        s->t.closing = 1;
+        s->t.lost = 1;
+    }
+    return (PyObject *)s;
+}
+
 static int
 stream_tp_init(AfStream *s, PyObject *args, PyObject *kwargs)
 {
@@ -472,9 +498,6 @@ stream_tp_init(AfStream *s, PyObject *args, PyObject *kwargs)
                                      &extra, &server, &context)) {
         return -1;
     }
-    s->t.io.ready = stream_ready;
-    s->t.backlog = stream_backlog;
-    s->t.drop_backlog = stream_drop_backlog;
     if (af_transport_init(&s->t, loop, sock, protocol, extra, server, context, 1) < 0) {
         return -1;
     }
@@ -531,6 +554,7 @@ static PyGetSetDef stream_getset[] = {
 static PyType_Slot stream_slots[] = {
     {Py_tp_doc, (void *)"SocketTransport(loop, sock, protocol, waiter=None, extra=None, server=None, context=None)\n--\n\n"
                          "Transport of a TCP or Unix stream socket; made by create_connection() and alike."},
+    {Py_tp_new, stream_tp_new},
     {Py_tp_init, stream_tp_init},
     {Py_tp_dealloc, stream_tp_dealloc},
     {Py_tp_finalize, af_transport_finalize},

@@ -197,10 +197,16 @@ af_transport_fatal(AfTransport *t, const char *message)
                                   (PyObject *)loop, (PyObject *)t, message, exc);
         Py_XDECREF(res);
     }
+    PyObject *raised = res == NULL ? PyErr_GetRaisedException() : NULL;     /* by the handler */
     int rc = af_transport_force_close(t, exc);
+    if (raised != NULL) {
+        PyErr_Clear();
+        PyErr_SetRaisedException(raised);
+        rc = -1;
+    }
     Py_DECREF(exc);
     Py_DECREF(t);
-    return res == NULL ? -1 : rc;
+    return rc;
 }
 
 AF_API int
@@ -232,11 +238,13 @@ af_transport_end(AfTransport *t, PyObject *exc)
         return 0;
     }
     Py_INCREF(t);
-    AfLoop *loop = t->io.loop;
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
     AfState *st = loop->st;
     PyObject *res = Py_None;
     if (t->protocol_connected) {
-        res = PyObject_CallMethodOneArg(t->protocol, st->str_connection_lost, exc);
+        PyObject *protocol = Py_NewRef(t->protocol);
+        res = PyObject_CallMethodOneArg(protocol, st->str_connection_lost, exc);
+        Py_DECREF(protocol);
         Py_XDECREF(res);
     }
     PyObject *raised = res == NULL ? PyErr_GetRaisedException() : NULL;
@@ -255,9 +263,11 @@ af_transport_end(AfTransport *t, PyObject *exc)
         Py_XDECREF(res);
         rc = res == NULL ? -1 : 0;
     }
-    t->io.loop = NULL;
-    if (t->empty_waiter != NULL && rc == 0 && raised == NULL) {
-        rc = af_transport_settle_waiter(t, "Connection is closed by peer");
+    Py_CLEAR(t->io.loop);
+    if (t->empty_waiter != NULL && rc == 0) {
+        PyObject *why = PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer");
+        rc = why == NULL ? -1 : af_transport_settle_waiter(t, why);
+        Py_XDECREF(why);
     }
     if (raised != NULL) {
         PyErr_Clear();
@@ -271,21 +281,21 @@ af_transport_end(AfTransport *t, PyObject *exc)
     return rc;
 }
 
-/* The future that sendfile() waits for: a result, or a ConnectionError of that text. */
+/* The future that sendfile() waits for: a result, or that exception; unless it is done, cancelled for instance. */
 AF_API int
-af_transport_settle_waiter(AfTransport *t, const char *exc_text)
+af_transport_settle_waiter(AfTransport *t, PyObject *exc)
 {
-    PyObject *res;
-    if (exc_text == NULL) {
-        res = PyObject_CallMethod(t->empty_waiter, "set_result", "O", Py_None);
-    }
-    else {
-        PyObject *exc = PyObject_CallFunction(PyExc_ConnectionError, "s", exc_text);
-        res = exc == NULL ? NULL : PyObject_CallMethod(t->empty_waiter, "set_exception", "O", exc);
-        Py_XDECREF(exc);
+    PyObject *waiter = Py_NewRef(t->empty_waiter);
+    PyObject *res = PyObject_CallMethod(waiter, "done", NULL);
+    int done = res == NULL ? -1 : PyObject_IsTrue(res);
+    if (done == 0) {
+        Py_DECREF(res);
+        res = exc == NULL ? PyObject_CallMethod(waiter, "set_result", "O", Py_None)
+                          : PyObject_CallMethod(waiter, "set_exception", "O", exc);
     }
     Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
+    Py_DECREF(waiter);
+    return res == NULL || done < 0 ? -1 : 0;
 }
 
 AF_API int
@@ -342,7 +352,7 @@ transport_call_connection_lost(AfTransport *t, PyObject *exc)
 static PyObject *
 transport_start(AfTransport *t, PyObject *waiter)
 {
-    if (t->protocol == NULL) {
+    if (t->protocol == NULL || t->io.loop == NULL) {
         Py_RETURN_NONE;
     }
     AfState *st = t->io.loop->st;
@@ -351,7 +361,8 @@ transport_start(AfTransport *t, PyObject *waiter)
     PyObject *raised = res == NULL ? PyErr_GetRaisedException() : NULL;
     Py_DECREF(protocol);
     Py_XDECREF(res);
-    int rc = t->io.loop == NULL ? 0 : af_transport_start_reading(t);
+    /* in the context of whoever made the transport, not with what connection_made() has set */
+    int rc = t->closing || t->paused ? 0 : af_transport_want(t, AF_READ, 0);
     if (rc == 0 && waiter != Py_None) {
         res = PyObject_CallMethod(st->hooks, "set_result_unless_cancelled", "OO", waiter, Py_None);
         Py_XDECREF(res);
@@ -621,10 +632,11 @@ af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *prot
         PyErr_Format(PyExc_TypeError, "an asyncfast loop is needed, not %.100s", Py_TYPE(loop)->tp_name);
         return -1;
     }
-    if (t->io.loop != NULL) {
+    if (t->made) {
         PyErr_SetString(PyExc_RuntimeError, "a transport is made only once");
         return -1;
     }
+    t->made = 1;
     t->high_water = TRANSPORT_HIGH_WATER;
     t->low_water = TRANSPORT_HIGH_WATER / 4;
     t->fd = PyObject_AsFileDescriptor(sock);
@@ -642,6 +654,8 @@ af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *prot
         return -1;
     }
     t->sock = Py_NewRef(sock);
+    t->closing = 0;
+    t->lost = 0;
     t->fd_in_sock = PyObject_TypeCheck(sock, (PyTypeObject *)st->socket_type) &&
                     *(const int *)((const char *)sock + sizeof(PyObject)) == t->fd;
     if (server != Py_None) {
@@ -708,6 +722,8 @@ af_transport_finalize(PyObject *self)
     af_io_release(&t->io);
     PyObject *sock = t->sock, *server = t->server;
     t->sock = t->server = NULL;
+    t->closing = 1;             /* the warning may keep it alive */
+    t->lost = t->lost ? t->lost : 1;
     res = PyObject_CallMethodNoArgs(sock, st->str_close);
     if (res == NULL) {
         PyErr_WriteUnraisable(self);

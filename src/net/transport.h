@@ -28,6 +28,7 @@ typedef struct AfTransport {
     long lost;                  /* calls since connection_lost() was scheduled, this one included */
     char closing, paused, eof, protocol_paused, protocol_connected, buffered_protocol;
     char fd_in_sock;            /* sock is a socket of _socket, which keeps its fd right behind the head */
+    char made;                  /* __init__() was called */
     size_t high_water, low_water;               /* bytes */
     size_t (*backlog)(struct AfTransport *t);   /* bytes that wait to be sent */
     void (*drop_backlog)(struct AfTransport *t);
@@ -55,7 +56,7 @@ AF_API int af_transport_force_close(AfTransport *t, PyObject *exc);
 AF_API int af_transport_close(AfTransport *t);
 AF_API int af_transport_end(AfTransport *t, PyObject *exc);     /* connection_lost(), and everything is let go of */
 AF_API int af_transport_write_lost(AfTransport *t);             /* somebody writes to what is lost */
-AF_API int af_transport_settle_waiter(AfTransport *t, const char *exc_text);
+AF_API int af_transport_settle_waiter(AfTransport *t, PyObject *exc);   /* NULL: None is its result */
 
 /* Life. */
 AF_API int af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *protocol, PyObject *extra,

@@ -44,6 +44,8 @@ typedef struct AfState {
     PyTypeObject *SleepType;
     PyTypeObject *AwaitValType;
     PyTypeObject *StreamType;
+    PyTypeObject *SockOpType;
+    PyObject *plain_socket;             /* socket.socket, once one was seen to keep its fd right behind the head */
 
     /* asyncio's own classes, which ours pass for (isinstance) */
     PyObject *asyncio_Handle;
