@@ -47,6 +47,40 @@ class SocketTransport(asyncio.Transport):
         context: Context | None = None,
     ) -> None: ...
 
+class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+        context: Context | None = None,
+    ) -> None: ...
+    def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None: ...
+
+class ReadPipeTransport(asyncio.ReadTransport):
+    max_size: int
+    def __init__(
+        self,
+        loop: Loop,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+
+class WritePipeTransport(asyncio.Transport):
+    def __init__(
+        self,
+        loop: Loop,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None: ...
+
 class Handle(asyncio.Handle): ...
 class TimerHandle(asyncio.TimerHandle): ...
 

@@ -1,5 +1,10 @@
 """The Python half of the transports: what happens once per connection, or on the way to an error message."""
 
+import asyncio
+import errno
+import os
+import socket
+import stat
 import sys
 import warnings
 from asyncio import base_events, constants, futures, sslproto, transports, trsock
@@ -9,6 +14,10 @@ from . import _core
 
 SocketTransport = _core.SocketTransport
 SocketTransport.max_size = 256 * 1024      # asyncio's name for how much is read at once
+DatagramTransport = _core.DatagramTransport
+ReadPipeTransport = _core.ReadPipeTransport
+ReadPipeTransport.max_size = 256 * 1024
+WritePipeTransport = _core.WritePipeTransport
 SocketTransport._start_tls_compatible = True
 SocketTransport._sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
@@ -23,6 +32,28 @@ class Transports:
         self._ensure_fd_no_transport(sock)
         return SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None, context=None):
+        self._ensure_fd_no_transport(sock)
+        return DatagramTransport(self, sock, protocol, address, waiter, extra, context)
+
+    def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *args, context=None,
+                       **kwargs):
+        cls = type(self)
+        if (sslcontext is None and type(sock) is socket.socket and "_make_socket_transport" not in self.__dict__
+                and cls._make_socket_transport is Transports._make_socket_transport
+                and cls._accept_connection is asyncio.SelectorEventLoop._accept_connection):
+            _core._Listener(self, sock, protocol_factory, server, backlog, context)
+            return
+        if context is not None:
+            kwargs["context"] = context
+        super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs)
+
+    def _stop_serving(self, sock):
+        listener = self._owner(sock) if sock.fileno() >= 0 else None
+        if isinstance(listener, _core._Listener):
+            listener._stop()
+        super()._stop_serving(sock)
+
     def _make_ssl_transport(self, rawsock, protocol, sslcontext, waiter=None, *, server_side=False,
                             server_hostname=None, extra=None, server=None, ssl_handshake_timeout=None,
                             ssl_shutdown_timeout=None, context=None):
@@ -33,12 +64,32 @@ class Transports:
         SocketTransport(self, rawsock, ssl_protocol, None, extra, server, context)
         return ssl_protocol._app_transport
 
+    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
+
     def _ensure_fd_no_transport(self, fd):
         super()._ensure_fd_no_transport(fd)
         transport = self._owner(fd)
+        if isinstance(transport, (ReadPipeTransport, WritePipeTransport, _core._Listener)):
+            return      # asyncio does not mind
         # one that sendfile() uses has stepped aside
         if transport is not None and not transport.is_closing() and transport._empty_waiter is None:
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    async def start_tls(self, transport, protocol, sslcontext, *, server_side=False, **kwargs):
+        """Upgrade transport to TLS; return the transport that protocol goes on with.
+
+        What a server's stream reader has received of the handshake by then is not lost, on any Python
+        (https://github.com/python/cpython/issues/142352).
+        """
+        reader = getattr(protocol, "_stream_reader", None) if server_side else None
+        if reader is not None and isinstance(protocol, asyncio.StreamReaderProtocol) and reader._buffer:
+            # it runs before connection_made(), which begins the handshake and is scheduled by what follows
+            self.call_soon(_give_to_tls, transport, reader)
+        return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **kwargs)
 
     async def _sendfile_native(self, transp, file, offset, count):
         sent = transp._make_empty_waiter()
@@ -56,6 +107,13 @@ class Transports:
         if isinstance(transp, SocketTransport):
             transp = _FlowControlled(transp)
         return await super()._sendfile_fallback(transp, file, offset, count)
+
+
+def _give_to_tls(transport, reader):
+    ssl_protocol = transport.get_protocol()
+    if isinstance(ssl_protocol, sslproto.SSLProtocol):
+        ssl_protocol._incoming.write(reader._buffer)
+        reader._buffer.clear()
 
 
 class _FlowControlled:
@@ -91,6 +149,53 @@ def socket_info(sock, extra, stream):
             extra["peername"] = None
     if stream:
         base_events._set_nodelay(sock)
+    return extra
+
+
+_OUT_OF_RESOURCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def accept_failed(loop, listener, exc):
+    """accept() raised: out of something, try again in a while, as asyncio does; else it is an error like any other."""
+    sock = listener._sock and trsock.TransportSocket(listener._sock)
+    if not isinstance(exc, OSError) or exc.errno not in _OUT_OF_RESOURCE:
+        loop.call_exception_handler({"message": "socket.accept() failed", "exception": exc, "socket": sock})
+        return
+    loop.call_exception_handler({
+        "message": "socket.accept() out of system resource",
+        "exception": exc,
+        "socket": sock,
+    })
+    listener._pause()
+    loop.call_later(constants.ACCEPT_RETRY_DELAY, listener._resume)
+
+
+def accepted_debug(server, address, conn):
+    logger.debug("%r got a new connection from %r: %r", server, address, conn)
+
+
+def accepted_failed(loop, conn, protocol, exc):
+    """No protocol or no transport for a new connection: asyncio tells of it in debug mode only."""
+    conn.close()
+    if not loop.get_debug():
+        return
+    context = {"message": "Error on transport creation for incoming connection", "exception": exc}
+    if protocol is not None:
+        context["protocol"] = protocol
+    loop.call_exception_handler(context)
+
+
+def pipe_info(pipe, extra, kind):
+    """The extra info of a new transport on pipe (kind: 2 reads, 3 writes), which must be of a kind that can be one."""
+    if extra is None:
+        extra = {}
+    extra["pipe"] = pipe
+    fd = pipe.fileno()
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        raise ValueError("Pipe transport is for pipes/sockets only." if kind == 2 else
+                         "Pipe transport is only for pipes, sockets and character devices")
+    os.set_blocking(fd, False)
     return extra
 
 
@@ -134,6 +239,14 @@ def write_to_lost():
     logger.warning("socket.send() raised exception.")
 
 
+def pipe_write_to_lost():
+    logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
+
+
+def pipe_closed_by_peer(transport):
+    logger.info("%r was closed by peer", transport)
+
+
 def transport_unclosed(transport):
     warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, source=transport)
 
@@ -151,4 +264,23 @@ def transport_repr(transport):
         info.append("read=polling" if watched & 1 else "read=idle")
         state = "polling" if watched & 2 else "idle"
         info.append(f"write=<{state}, bufsize={transport.get_write_buffer_size()}>")
+    return f"<{' '.join(info)}>"
+
+
+def pipe_repr(transport, writes):
+    info = [type(transport).__name__]
+    pipe, loop = transport._pipe, transport._loop
+    if pipe is None:
+        info.append("closed")
+    elif transport._closing:
+        info.append("closing")
+    info.append(f"fd={transport._fileno}")
+    if pipe is None:
+        info.append("closed")
+    elif loop is None or loop.is_closed():
+        info.append("open")
+    else:
+        info.append("polling" if loop._watched(transport._fileno) & (2 if writes else 1) else "idle")
+        if writes:
+            info.append(f"bufsize={transport.get_write_buffer_size()}")
     return f"<{' '.join(info)}>"

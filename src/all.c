@@ -17,6 +17,10 @@
 #include "net/backlog.c"
 #include "net/transport.c"
 #include "net/stream.c"
+#include "net/pipe.c"
+#include "net/address.c"
+#include "net/datagram.c"
 #include "net/sockop.c"
+#include "net/listener.c"
 #include "core/awaitval.c"     /* brings <opcode.h> and its short macro names: last */
 #include "module.c"

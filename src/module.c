@@ -6,6 +6,9 @@
 #include "core/loop.h"
 #include "core/sleep.h"
 #include "core/task.h"
+#include "net/datagram.h"
+#include "net/pipe.h"
+#include "net/listener.h"
 #include "net/sockop.h"
 #include "net/stream.h"
 #include "rt/moduledef.h"
@@ -22,6 +25,7 @@ static const struct {
     {offsetof(AfState, CancelledError), "asyncio.exceptions", "CancelledError"},
     {offsetof(AfState, InvalidStateError), "asyncio.exceptions", "InvalidStateError"},
     {offsetof(AfState, BufferedProtocol), "asyncio.protocols", "BufferedProtocol"},
+    {offsetof(AfState, TransportSocket), "asyncio.trsock", "TransportSocket"},
     {offsetof(AfState, socket_type), "_socket", "socket"},
     {offsetof(AfState, get_event_loop), "asyncio.events", "get_event_loop"},
     {offsetof(AfState, get_running_loop), "asyncio.events", "_get_running_loop"},
@@ -63,7 +67,9 @@ static const struct {
     {offsetof(AfState, str_connection_lost), "connection_lost"},
     {offsetof(AfState, str_connection_made), "connection_made"},
     {offsetof(AfState, str_data_received), "data_received"},
+    {offsetof(AfState, str_datagram_received), "datagram_received"},
     {offsetof(AfState, str_eof_received), "eof_received"},
+    {offsetof(AfState, str_error_received), "error_received"},
     {offsetof(AfState, str_get_buffer), "get_buffer"},
     {offsetof(AfState, str_pause_writing), "pause_writing"},
     {offsetof(AfState, str_resume_writing), "resume_writing"},
@@ -92,8 +98,9 @@ static const size_t module_others[] = {
     offsetof(AfState, LoopType), offsetof(AfState, PyLoopType), offsetof(AfState, HandleType),
     offsetof(AfState, TimerHandleType), offsetof(AfState, ThreadsafeHandleType), offsetof(AfState, FutureType),
     offsetof(AfState, FutureIterType), offsetof(AfState, TaskType), offsetof(AfState, SleepType),
-    offsetof(AfState, AwaitValType), offsetof(AfState, StreamType), offsetof(AfState, SockOpType),
-    offsetof(AfState, plain_socket), offsetof(AfState, int_minus_one),
+    offsetof(AfState, AwaitValType), offsetof(AfState, StreamType), offsetof(AfState, ReadPipeType),
+    offsetof(AfState, WritePipeType), offsetof(AfState, SockOpType), offsetof(AfState, ListenerType),
+    offsetof(AfState, DatagramType), offsetof(AfState, plain_socket), offsetof(AfState, int_minus_one),
     offsetof(AfState, hooks), offsetof(AfState, kw_context),
     offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types),
 };
@@ -256,7 +263,8 @@ module_exec(PyObject *module)
     }
     if (af_handle_setup(module, st) < 0 || af_future_setup(module, st) < 0 || af_task_setup(module, st) < 0 ||
         af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 || af_awaitval_setup(module, st) < 0 ||
-        af_stream_setup(module, st) < 0 || af_sockop_setup(module, st) < 0) {
+        af_stream_setup(module, st) < 0 || af_pipe_setup(module, st) < 0 || af_datagram_setup(module, st) < 0 || af_sockop_setup(module, st) < 0 ||
+        af_listener_setup(module, st) < 0) {
         return -1;
     }
     return 0;

@@ -2,6 +2,11 @@
 #ifndef AF_BASE_AF_H
 #define AF_BASE_AF_H
 
+/* accept4(), recvmmsg(); Python.h says the same where it comes first */
+#ifndef _GNU_SOURCE
+#  define _GNU_SOURCE 1
+#endif
+
 #include <stddef.h>
 #include <stdint.h>
 

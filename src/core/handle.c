@@ -44,7 +44,7 @@ handle_fill(AfHandle *h, AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, 
     h->callback = Py_NewRef(args[0]);
     h->context = NULL;
     h->nargs = 0;
-    h->cancelled = h->started = h->shared = h->repeats = h->tracked = 0;
+    h->cancelled = h->started = h->shared = h->tracked = 0;
     h->debug = NULL;
     h->weakrefs = NULL;
     if (af_likely(nargs <= 1 + AF_HANDLE_INLINE)) {
@@ -255,7 +255,7 @@ af_handle_run(AfHandle *h)
 AF_API void
 af_handle_outlives(AfHandle *h)
 {
-    if (!h->tracked && !h->repeats) {
+    if (!h->tracked) {
         h->tracked = 1;
         PyObject_GC_Track(h);
     }

@@ -18,7 +18,6 @@ typedef struct {
     char started;               /* running now */
     char shared;                /* whose context is: AF_CONTEXT_..., see context.h */
     char tracked;               /* by the collector */
-    char repeats;               /* a reader or writer: runs more than once */
     PyObject *debug;            /* debug mode: source traceback, then repr when cancelled; mostly NULL */
     PyObject *weakrefs;
 } AfHandle;
@@ -43,7 +42,7 @@ AF_API void af_timer_handle_settle(AfLoop *loop, AfTimerHandle *h);
 /* Run it.  0: done, errors went to the loop's exception handler; -1: SystemExit, KeyboardInterrupt, or worse. */
 AF_API int af_handle_run(AfHandle *h);
 AF_API int af_handle_run_threadsafe(AfHandle *h);
-AF_API void af_handle_outlives(AfHandle *h);    /* it has run, and somebody holds it: the collector has to know */
+AF_API void af_handle_outlives(AfHandle *h);    /* the collector has to know: it has run, and somebody holds it; or it stays */
 
 /* For the traverse of what holds a handle: the handle, or what it refers to if the collector does not know it. */
 AF_API int af_handle_visit(AfHandle *h, visitproc visit, void *arg);

@@ -669,11 +669,27 @@ loop_run_entry_debug(AfLoop *loop, PyObject *obj, int kind)
     return rc;
 }
 
+/* After an entry, which returned rc and may have raised. */
+static int
+loop_flush_held(AfLoop *loop, int rc)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    if (af_io_flush_held(loop) < 0) {
+        rc = -1;
+    }
+    if (raised != NULL) {
+        PyErr_Clear();
+        PyErr_SetRaisedException(raised);
+    }
+    return rc;
+}
+
 static int
 loop_run_ready(AfLoop *loop)
 {
     size_t todo = af_ring_len(&loop->ready);
     loop->since_poll += (unsigned)todo;
+    loop->turns++;
     for (; todo > 0; todo--) {
         if (af_unlikely(--loop->signal_check == 0)) {
             loop->signal_check = LOOP_SIGNAL_STEP;
@@ -689,7 +705,12 @@ loop_run_ready(AfLoop *loop)
         uintptr_t entry = af_ring_pop(&loop->ready);
         PyObject *obj = (PyObject *)(entry & ~(uintptr_t)AF_ENTRY_BITS);
         int kind = (int)(entry & AF_ENTRY_BITS);
+        loop->in_entry = 1;
         int rc = af_likely(!loop->debug) ? loop_run_entry(loop, obj, kind) : loop_run_entry_debug(loop, obj, kind);
+        loop->in_entry = 0;
+        if (af_unlikely(loop->held != NULL)) {
+            rc = loop_flush_held(loop, rc);
+        }
         if (Py_REFCNT(obj) > 1 && (kind == AF_ENTRY_HANDLE || kind == AF_ENTRY_THREADSAFE)) {
             af_handle_outlives((AfHandle *)obj);
         }

@@ -41,6 +41,7 @@ typedef struct AfLoop {
     int64_t polled_at;          /* clock at the last poll */
     int64_t released_at;        /* clock when the interpreter's lock was last given up by a poll */
     unsigned since_poll;        /* callbacks run since the last poll */
+    uint64_t turns;             /* begun so far */
     uint64_t polled_ticks;      /* af_ticks() then */
     unsigned signal_check;      /* callbacks until signals are looked at */
     char fast_soon;             /* call_soon is ours and not overridden: rooms may push on the ring directly */
@@ -55,6 +56,8 @@ typedef struct AfLoop {
     af_poll poll;
     struct AfFdWatch **watches; /* by fd */
     int nwatches;
+    struct AfIo *held, *last_held;      /* own a reference each: to be flushed when the entry that runs has returned */
+    char in_entry;              /* an entry of the ring runs */
     PyObject *read_buffer;      /* bytes of AF_READ_SIZE that everything is read into; NULL: none yet, or lent */
 
     PyObject *module;           /* keeps the state: everything on the loop reaches it through st */

@@ -168,7 +168,7 @@ watch_add(AfLoop *loop, unsigned what, const char *method, PyObject *const *args
         watch_free_if_idle(loop, w);
         return NULL;
     }
-    h->repeats = 1;
+    af_handle_outlives(h);      /* asyncio's own code holds it too, in cycles */
     watch_settle(loop, w);
     if (watch_want_more(loop, w, what) < 0 || watch_put(loop, w, what, Py_NewRef((PyObject *)h), 0) < 0) {
         Py_DECREF(h);
@@ -296,25 +296,35 @@ af_op_forget(AfLoop *loop, AfOp *op, int fd, unsigned what)
 
 /* ---- owners ----------------------------------------------------------------------------------------------------- */
 
+static void
+watch_sum_owners(AfFdWatch *w)
+{
+    w->io_want = 0;
+    for (AfIo *io = w->io; io != NULL; io = io->next) {
+        w->io_want |= io->want;
+    }
+}
+
 AF_API int
 af_io_claim(AfIo *io, AfLoop *loop, int fd)
 {
     AfFdWatch *w = watch_make(loop, fd);
+    while (w != NULL && w->io != NULL && !(io->shares && w->io->shares)) {
+        af_io_release(w->io);
+        w = watch_make(loop, fd);
+    }
     if (w == NULL) {
         return -1;
     }
-    if (w->io != NULL) {
-        /* its fd was closed behind its back, and the number given out again: it is out of the game */
-        af_io_release(w->io);
-        w = watch_make(loop, fd);
-        if (w == NULL) {
-            return -1;
-        }
-    }
     watch_settle(loop, w);
-    w->io = io;
-    w->io_want = 0;
+    if (w->io != NULL) {        /* or was its fd closed, too? */
+        af_poll_forget(&loop->poll, &w->watcher);
+        watch_want_less(loop, w);
+    }
+    io->next = w->io;
+    io->want = 0;
     io->watch = w;
+    w->io = io;
     return 0;
 }
 
@@ -322,11 +332,12 @@ AF_API int
 af_io_want(AfIo *io, unsigned want)
 {
     AfFdWatch *w = io->watch;
-    unsigned before = w->io_want;
+    unsigned before = io->want;
     if (want & ~before && watch_want_more(io->loop, w, want) < 0) {
         return -1;
     }
-    w->io_want = want;
+    io->want = want;
+    watch_sum_owners(w);
     watch_want_less_lazily(io->loop, w);
     if (want && !before) {
         Py_INCREF(io);
@@ -344,15 +355,56 @@ af_io_release(AfIo *io)
     if (w == NULL) {
         return;
     }
-    unsigned before = w->io_want;
-    w->io_want = 0;
-    w->io = NULL;
+    unsigned before = io->want;
+    AfIo **link = &w->io;
+    while (*link != io) {
+        link = &(*link)->next;
+    }
+    *link = io->next;
+    io->next = NULL;
+    io->want = 0;
     io->watch = NULL;
+    watch_sum_owners(w);
     watch_want_less(io->loop, w);
     watch_free_if_idle(io->loop, w);
     if (before) {
         Py_DECREF(io);
     }
+}
+
+AF_API void
+af_io_hold_back(AfIo *io)
+{
+    if (io->is_held) {
+        return;
+    }
+    AfLoop *loop = io->loop;
+    io->is_held = 1;
+    io->next_held = NULL;
+    Py_INCREF(io);
+    if (loop->held == NULL) {
+        loop->held = io;
+    }
+    else {
+        loop->last_held->next_held = io;
+    }
+    loop->last_held = io;
+}
+
+AF_API int
+af_io_flush_held(AfLoop *loop)
+{
+    int rc = 0;
+    AfIo *io;
+    while ((io = loop->held) != NULL) {
+        loop->held = io->next_held;
+        io->is_held = 0;
+        if (rc == 0) {
+            rc = io->flush(io);
+        }
+        Py_DECREF(io);
+    }
+    return rc;
 }
 
 /* ---- the loop's ------------------------------------------------------------------------------------------------- */
@@ -363,7 +415,12 @@ watch_push(AfLoop *loop, AfFdWatch *w, unsigned what, PyObject *party, int kind)
     if (party != NULL) {
         return af_loop_push_steal(loop, Py_NewRef(party), w->ops & what ? AF_ENTRY_WAKE : AF_ENTRY_HANDLE);
     }
-    return w->io_want & what ? af_loop_push_steal(loop, Py_NewRef((PyObject *)w->io), kind) : 0;
+    for (AfIo *io = w->io; io != NULL; io = io->next) {
+        if (io->want & what && af_loop_push_steal(loop, Py_NewRef((PyObject *)io), kind) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 AF_API int
@@ -411,8 +468,10 @@ af_watch_visit(AfLoop *loop, visitproc visit, void *arg)
         if (rc != 0) {
             return rc;
         }
-        if (w->io_want) {
-            Py_VISIT((PyObject *)w->io);
+        for (AfIo *io = w->io; io != NULL; io = io->next) {
+            if (io->want) {
+                Py_VISIT((PyObject *)io);
+            }
         }
     }
     return 0;
@@ -428,10 +487,14 @@ af_watch_forget_all(AfLoop *loop)
         }
         loop->watches[fd] = NULL;
         af_poll_forget(&loop->poll, &w->watcher);
-        if (w->io != NULL) {
-            w->io->watch = NULL;
-            if (w->io_want) {
-                Py_DECREF(w->io);
+        for (AfIo *io; (io = w->io) != NULL; ) {
+            unsigned wanted = io->want;
+            w->io = io->next;
+            io->next = NULL;
+            io->want = 0;
+            io->watch = NULL;
+            if (wanted) {
+                Py_DECREF(io);
             }
         }
         Py_XDECREF(w->reader);

@@ -5,8 +5,8 @@
    through the ready ring, so that what an event starts keeps its place among callbacks and timers.
 
    Who asks again and again for the same thing should not pay two system calls each time.  So an operation's or an owner's
-   wish to read ends in the table only, and the kernel is told when it reports what nobody wants any more.  An owner has
-   its fd for itself; for operations the table remembers the socket object (sock_ref), since somebody may close that and
+   wish to read ends in the table only, and the kernel is told when it reports what nobody wants any more.  Owners have
+   their fd for themselves; for operations the table remembers the socket object (sock_ref), since somebody may close that and
    the kernel then forgets the fd without a word. */
 #ifndef AF_CORE_WATCH_H
 #define AF_CORE_WATCH_H
@@ -19,7 +19,13 @@ typedef struct AfIo {
     PyObject *extra;            /* where asyncio.BaseTransport keeps its _extra: transports are derived from it */
     AfLoop *loop;               /* NULL when it has let go of everything */
     struct AfFdWatch *watch;    /* its place in the loop's table; NULL: it owns no fd there */
+    struct AfIo *next;          /* another owner of the same fd, or NULL */
+    unsigned want;              /* AF_READ | AF_WRITE */
+    int shares;                 /* a tty, say, may have a transport that reads and one that writes */
     int (*ready)(struct AfIo *io, unsigned what);       /* AF_READ or AF_WRITE; 0, or -1 to end the loop's run */
+    int (*flush)(struct AfIo *io);      /* send what was held back; likewise */
+    struct AfIo *next_held;     /* in AfLoop.held */
+    char is_held;
 } AfIo;
 
 /* The beginning of an operation that waits for an fd. */
@@ -33,11 +39,13 @@ typedef struct AfFdWatch {
     PyObject *reader, *writer;  /* handles or, as ops says, operations; or NULL */
     unsigned ops;               /* AF_READ: reader is an AfOp; AF_WRITE: writer is */
     PyObject *sock_ref;         /* a weak reference to the socket that operations watch it for, or NULL */
-    AfIo *io;                   /* the owner, or NULL; a reference while it wants something, borrowed otherwise */
-    unsigned io_want;           /* AF_READ | AF_WRITE */
+    AfIo *io;                   /* the owners, or NULL; a reference while one wants something, borrowed otherwise */
+    unsigned io_want;           /* what any of them wants */
 } AfFdWatch;
 
-AF_API int af_io_claim(AfIo *io, AfLoop *loop, int fd);     /* from now on the owner of fd; 0 or -1 */
+/* From now on io owns fd: 0 or -1.  Unless both share, whoever had it is out of the game: its fd was closed behind its
+   back, and the number given out again. */
+AF_API int af_io_claim(AfIo *io, AfLoop *loop, int fd);
 AF_API int af_io_want(AfIo *io, unsigned want);             /* 0, or -1 with OSError and nothing changed */
 AF_API void af_io_release(AfIo *io);                        /* before fd is closed */
 
@@ -49,7 +57,7 @@ AF_API AfIo *af_watch_owner_of(AfLoop *loop, int fd);      /* borrowed, or NULL 
 static inline unsigned
 af_io_wants(const AfIo *io)
 {
-    return io->watch == NULL ? 0 : io->watch->io_want;
+    return io->want;
 }
 
 /* An event that was noted earlier in this turn may have become stale: paused, closed, or the fd another's by now. */
@@ -58,6 +66,11 @@ af_io_run(AfIo *io, unsigned what)
 {
     return af_io_wants(io) & what ? io->ready(io, what) : 0;
 }
+
+/* io holds something back until the callback or step that runs now has returned: what is written in several calls leaves
+   in one. */
+AF_API void af_io_hold_back(AfIo *io);
+AF_API int af_io_flush_held(AfLoop *loop);                  /* 0 or -1 */
 
 /* The loop's. */
 AF_API int af_watch_dispatch(AfLoop *loop, const af_event *events, int n);  /* events to the ring; 0 or -1 */

@@ -1,9 +1,9 @@
 /* A queue in one array: what is sent moves its beginning forward, and room is made by moving it all back.  Dropping bytes
-   runs no Python. */
+   runs no Python; dropping an address may, so that comes last. */
 #include "net/backlog.h"
 
-AF_API int
-af_backlog_add_steal(af_backlog *b, PyObject *bytes, size_t start)
+static int
+backlog_add_steal(af_backlog *b, PyObject *bytes, size_t start, PyObject *to)
 {
     if (b->first + b->count == b->cap) {
         if (b->first > b->cap / 2) {
@@ -26,9 +26,21 @@ af_backlog_add_steal(af_backlog *b, PyObject *bytes, size_t start)
         }
         b->first = 0;
     }
-    b->chunks[b->first + b->count++] = (af_chunk){bytes, start};
+    b->chunks[b->first + b->count++] = (af_chunk){bytes, start, Py_XNewRef(to)};
     b->size += (size_t)PyBytes_GET_SIZE(bytes) - start;
     return 0;
+}
+
+AF_API int
+af_backlog_add_steal(af_backlog *b, PyObject *bytes, size_t start)
+{
+    return backlog_add_steal(b, bytes, start, NULL);
+}
+
+AF_API int
+af_backlog_add_datagram_steal(af_backlog *b, PyObject *bytes, PyObject *to)
+{
+    return backlog_add_steal(b, bytes, 0, to);
 }
 
 AF_API int
@@ -65,11 +77,27 @@ af_backlog_sent(af_backlog *b, size_t n)
 }
 
 AF_API void
+af_backlog_pop(af_backlog *b)
+{
+    af_chunk c = b->chunks[b->first];
+    b->size -= (size_t)PyBytes_GET_SIZE(c.bytes) - c.start;
+    b->first++;
+    b->count--;
+    if (b->count == 0) {
+        af_backlog_clear(b);
+    }
+    Py_DECREF(c.bytes);
+    Py_XDECREF(c.to);
+}
+
+AF_API void
 af_backlog_clear(af_backlog *b)
 {
-    for (size_t i = 0; i < b->count; i++) {
-        Py_DECREF(b->chunks[b->first + i].bytes);
+    af_backlog gone = *b;
+    *b = (af_backlog){0};       /* an idle connection keeps no queue */
+    for (size_t i = 0; i < gone.count; i++) {
+        Py_DECREF(gone.chunks[gone.first + i].bytes);
+        Py_XDECREF(gone.chunks[gone.first + i].to);
     }
-    PyMem_Free(b->chunks);      /* an idle connection keeps no queue */
-    *b = (af_backlog){0};
+    PyMem_Free(gone.chunks);
 }

@@ -11,6 +11,7 @@
 #include "net/sockop.h"
 
 #include "core/future.h"
+#include "net/transport.h"
 
 #include <sys/socket.h>
 
@@ -42,7 +43,7 @@ sockop_direction(const AfSockOp *s)
 static int
 sockop_fd(const AfSockOp *s)
 {
-    return *(const int *)((const char *)s->sock + sizeof(PyObject));
+    return af_socket_fd(s->sock);
 }
 
 /* PYGEN_RETURN, PYGEN_ERROR, or PYGEN_NEXT: it would block. */
@@ -77,7 +78,13 @@ sockop_try_recv_into(AfSockOp *s, PyObject **result)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(s->arg, &view, PyBUF_WRITABLE) < 0) {
-        return PYGEN_ERROR;
+        PyErr_Clear();          /* the error is to be socket.recv_into()'s */
+        PyObject *args = PyTuple_Pack(1, s->arg);
+        int ok = args != NULL && PyArg_ParseTuple(args, "w*:recv_into", &view);
+        Py_XDECREF(args);
+        if (!ok) {
+            return PYGEN_ERROR;
+        }
     }
     ssize_t n = recv(sockop_fd(s), view.buf, (size_t)view.len, MSG_DONTWAIT);
     int error = errno;
@@ -261,34 +268,11 @@ sockop_inherited(AfLoop *loop, int kind, PyObject *const *args, Py_ssize_t nargs
     return af_loop_inherited(loop, sockop_names[kind], args, nargs, kwnames);
 }
 
-/* Is its fd where we look for it?  A socket that is closed has none. */
-static int
-sockop_is_plain(AfState *st, PyObject *sock)
-{
-    if (af_likely((PyObject *)Py_TYPE(sock) == st->plain_socket)) {
-        return 1;
-    }
-    if (st->plain_socket != NULL || !PyObject_TypeCheck(sock, (PyTypeObject *)st->socket_type)) {
-        return 0;
-    }
-    /* the first one that comes along shows it */
-    PyObject *module = PyImport_ImportModule("socket");
-    PyObject *plain = module == NULL ? NULL : PyObject_GetAttrString(module, "socket");
-    int fd = plain == (PyObject *)Py_TYPE(sock) ? PyObject_AsFileDescriptor(sock) : -1;
-    if (fd >= 0 && *(const int *)((const char *)sock + sizeof(PyObject)) == fd) {
-        st->plain_socket = Py_NewRef(plain);
-    }
-    Py_XDECREF(module);
-    Py_XDECREF(plain);
-    PyErr_Clear();
-    return st->plain_socket != NULL;
-}
-
 static PyObject *
 sockop_make(AfLoop *loop, int kind, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     AfState *st = loop->st;
-    if (nargs != 2 || kwnames != NULL || loop->debug || !loop->fast_soon || !sockop_is_plain(st, args[0])) {
+    if (nargs != 2 || kwnames != NULL || loop->debug || !loop->fast_soon || !af_socket_is_plain(st, args[0])) {
         return sockop_inherited(loop, kind, args, nargs, kwnames);
     }
     Py_ssize_t size = 0;

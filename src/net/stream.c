@@ -1,29 +1,31 @@
 /* The transport of stream sockets.
 
-   Reading goes into the loop's one large bytes object.  Small data is copied out of it; large data is not: the object
-   itself is lent to the protocol, cut to length, and comes back if nobody has kept it.  So no read allocates more than
-   it received, and none makes the heap grow and shrink.  A protocol that keeps what it gets (a stream reader's buffer
-   does not, a list of chunks does) is given copies from then on.
-
-   Writing tries the socket at once, as asyncio does; what the socket does not take waits in the backlog.
+   What a callback or a step writes in several small calls leaves in one system call when it has returned (or when
+   somebody asks for something that would show it: close(), get_write_buffer_size(), more data).  Anything else tries the
+   socket at once, as asyncio does; what the socket does not take waits in the backlog.
 
    Belongs to its loop's thread.  Runs Python: the protocol's methods; after each of them everything may have changed. */
 #include "net/stream.h"
 
 #include "net/backlog.h"
+#include "net/data.h"
+#include "net/reading.h"
 
 #include <sys/socket.h>
-
-#define STREAM_READ_SIZE ((size_t)256 * 1024)
-/* Copying less than that costs less than what lending may (bench: net, protocol echo). */
-#define STREAM_LEND_FROM ((size_t)16 * 1024)
 
 static const char stream_read_error[] = "Fatal read error on socket transport";
 static const char stream_write_error[] = "Fatal write error on socket transport";
 
+/* SC_IOV_MAX */
+#define STREAM_CHUNKS 1024
+/* Holding back more than that, or more than the protocol wants to see waiting, would show. */
+#define STREAM_HOLD_MOST ((size_t)16 * 1024)
+
 typedef struct {
     AfTransport t;
     af_backlog out;
+    PyObject *first;            /* held back, and alone: exactly bytes; or NULL */
+    char held;                  /* first or, after a second write, the backlog is what is held back */
     char keeps;                 /* the protocol kept what was lent to it */
 } AfStream;
 
@@ -36,7 +38,10 @@ stream_backlog(AfTransport *t)
 static void
 stream_drop_backlog(AfTransport *t)
 {
-    af_backlog_clear(&((AfStream *)t)->out);
+    AfStream *s = (AfStream *)t;
+    af_backlog_clear(&s->out);
+    Py_CLEAR(s->first);
+    s->held = 0;
 }
 
 static inline int
@@ -92,9 +97,8 @@ stream_read_nothing(AfStream *s, ssize_t n)
 }
 
 static int
-stream_deliver(AfStream *s, PyObject *data)
+stream_deliver(AfTransport *t, PyObject *data)
 {
-    AfTransport *t = &s->t;
     PyObject *stack[3] = {NULL, Py_NewRef(t->protocol), data};
     PyObject *res = PyObject_VectorcallMethod(t->io.loop->st->str_data_received, stack + 1,
                                               2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -110,39 +114,16 @@ static int
 stream_read_data(AfStream *s)
 {
     AfLoop *loop = s->t.io.loop;
-    PyObject *buffer = loop->read_buffer;
-    loop->read_buffer = NULL;       /* a loop run inside the callback makes its own */
+    PyObject *buffer = af_reading_take(loop);
     if (buffer == NULL) {
-        buffer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)STREAM_READ_SIZE);
-        if (buffer == NULL) {
-            return -1;
-        }
+        return -1;
     }
-    ssize_t n = stream_recv(s, PyBytes_AS_STRING(buffer), STREAM_READ_SIZE);
-    if (n > 0 && ((size_t)n < STREAM_LEND_FROM || s->keeps)) {
-        PyObject *data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n);
-        loop->read_buffer = buffer;
-        int rc = data == NULL ? -1 : stream_deliver(s, data);
-        Py_XDECREF(data);
-        return rc;
-    }
+    ssize_t n = stream_recv(s, PyBytes_AS_STRING(buffer), AF_READ_SIZE);
     if (n <= 0) {
         loop->read_buffer = buffer;
         return stream_read_nothing(s, n);
     }
-    af_bytes_set_length(buffer, n);
-    Py_INCREF(loop);
-    int rc = stream_deliver(s, buffer);
-    if (Py_REFCNT(buffer) == 1 && loop->read_buffer == NULL && !loop->closed) {
-        af_bytes_set_length(buffer, (Py_ssize_t)STREAM_READ_SIZE);
-        loop->read_buffer = buffer;
-    }
-    else {
-        s->keeps = Py_REFCNT(buffer) > 1;
-        Py_DECREF(buffer);
-    }
-    Py_DECREF(loop);
-    return rc;
+    return af_reading_deliver(&s->t, buffer, n, &s->keeps, stream_deliver);
 }
 
 static int
@@ -229,6 +210,30 @@ stream_drained(AfStream *s)
     return t->eof ? stream_shutdown(s) : 0;
 }
 
+/* As many chunks as asyncio sends at once, if the socket takes them.  0, or -1 with errno if none was sent. */
+static int
+stream_send_chunks(AfStream *s)
+{
+    struct iovec iov[AF_BACKLOG_IOV];
+    for (int calls = 0; calls < STREAM_CHUNKS / AF_BACKLOG_IOV && s->out.count > 0; calls++) {
+        size_t before = s->out.count, count = (size_t)af_backlog_iov(&s->out, iov);
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
+        ssize_t n = -1;
+        errno = EBADF;
+        if (af_transport_fd_is_ours(&s->t)) {
+            n = sendmsg(s->t.fd, &msg, MSG_NOSIGNAL);
+        }
+        if (n < 0) {
+            return calls > 0 && stream_would_block(errno) ? 0 : -1;
+        }
+        af_backlog_sent(&s->out, (size_t)n);
+        if (s->out.count > before - count) {
+            break;
+        }
+    }
+    return 0;
+}
+
 /* Send what waits, as much as the socket takes. */
 static int
 stream_flush(AfStream *s)
@@ -237,14 +242,7 @@ stream_flush(AfStream *s)
     if (t->lost || s->out.count == 0) {
         return af_transport_want(t, 0, AF_WRITE);
     }
-    struct iovec iov[AF_BACKLOG_IOV];
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)af_backlog_iov(&s->out, iov)};
-    ssize_t n = -1;
-    errno = EBADF;
-    if (af_transport_fd_is_ours(t)) {
-        n = sendmsg(t->fd, &msg, MSG_NOSIGNAL);
-    }
-    if (n < 0) {
+    if (stream_send_chunks(s) < 0) {
         if (stream_would_block(errno)) {
             return 0;
         }
@@ -258,7 +256,6 @@ stream_flush(AfStream *s)
         Py_DECREF(exc);
         return rc;
     }
-    af_backlog_sent(&s->out, (size_t)n);
     if (af_transport_maybe_resume(t) < 0) {     /* the protocol may write, or close */
         return -1;
     }
@@ -278,37 +275,6 @@ stream_may_write(AfStream *s, const char *method)
     return 1;
 }
 
-/* A bytes object with data's contents from start on, which nobody can change any more: a new reference. */
-static PyObject *
-stream_snapshot(PyObject *data, const Py_buffer *view, size_t start)
-{
-    if (PyBytes_CheckExact(data)) {
-        return Py_NewRef(data);
-    }
-    return PyBytes_FromStringAndSize((const char *)view->buf + start, view->len - (Py_ssize_t)start);
-}
-
-/* 0; *view is to be released unless data is exactly bytes. */
-static int
-stream_get_view(PyObject *data, Py_buffer *view)
-{
-    if (af_likely(PyBytes_CheckExact(data))) {
-        view->buf = PyBytes_AS_STRING(data);
-        view->len = PyBytes_GET_SIZE(data);
-        view->obj = NULL;
-        return 0;
-    }
-    return PyObject_GetBuffer(data, view, PyBUF_SIMPLE);
-}
-
-static inline void
-stream_release_view(Py_buffer *view)
-{
-    if (view->obj != NULL) {
-        PyBuffer_Release(view);
-    }
-}
-
 /* Have the backlog sent as soon as the socket takes more. */
 static int
 stream_await_room(AfStream *s)
@@ -318,7 +284,7 @@ stream_await_room(AfStream *s)
 
 /* Send at once what the socket takes; the rest waits.  0 or -1. */
 static int
-stream_send(AfStream *s, PyObject *data, const Py_buffer *view)
+stream_send_now(AfStream *s, PyObject *data, const Py_buffer *view)
 {
     AfTransport *t = &s->t;
     size_t sent = 0;
@@ -336,11 +302,103 @@ stream_send(AfStream *s, PyObject *data, const Py_buffer *view)
         }
         sent = n < 0 ? 0 : (size_t)n;
     }
-    PyObject *rest = stream_snapshot(data, view, sent);
+    PyObject *rest = af_data_snapshot(data, view, sent);
     if (rest == NULL || af_backlog_add_steal(&s->out, rest, rest == data ? sent : 0) < 0) {
         return -1;
     }
     return stream_await_room(s) < 0 ? -1 : af_transport_maybe_pause(t);
+}
+
+/* Send what is held back. */
+static int
+stream_release(AfIo *io)
+{
+    AfStream *s = (AfStream *)io;
+    if (!s->held) {
+        return 0;
+    }
+    s->held = 0;
+    if (s->first == NULL) {
+        return stream_flush(s) < 0 || (s->out.count > 0 && stream_await_room(s) < 0) ? -1 : 0;
+    }
+    PyObject *data = s->first;
+    s->first = NULL;
+    Py_buffer view;
+    int rc = af_data_view(data, &view);
+    rc = rc == 0 ? stream_send_now(s, data, &view) : rc;
+    Py_DECREF(data);
+    return rc;
+}
+
+/* The same for the loop, which has nobody to raise to. */
+static int
+stream_flush_held(AfIo *io)
+{
+    AfLoop *loop = io->loop;
+    if (loop == NULL) {
+        return 0;
+    }
+    Py_INCREF(loop);
+    int rc = stream_release(io);
+    if (rc < 0) {
+        rc = af_transport_report(&((AfStream *)io)->t, loop);
+    }
+    Py_DECREF(loop);
+    return rc;
+}
+
+static inline size_t
+stream_held_size(const AfStream *s)
+{
+    return s->first != NULL ? (size_t)PyBytes_GET_SIZE(s->first) : s->out.size;
+}
+
+/* What is held back goes to the backlog, for more to come behind it. */
+static int
+stream_unite(AfStream *s)
+{
+    PyObject *first = s->first;
+    s->first = NULL;
+    return first == NULL ? 0 : af_backlog_add_steal(&s->out, first, 0);
+}
+
+/* Hold it back, or add it to what is held back already.  0 or -1. */
+static int
+stream_hold(AfStream *s, PyObject *data, const Py_buffer *view)
+{
+    if (!s->held) {
+        /* resume_writing() is to see the context of this write, should it come to that */
+        if (af_call_context_take(&s->t, &s->t.writing) < 0) {
+            return -1;
+        }
+        s->first = Py_NewRef(data);
+        s->held = 1;
+        af_io_hold_back(&s->t.io);
+        return 0;
+    }
+    if (stream_unite(s) < 0) {
+        return -1;
+    }
+    PyObject *chunk = af_data_snapshot(data, view, 0);
+    return chunk == NULL ? -1 : af_backlog_add_steal(&s->out, chunk, 0);
+}
+
+static int
+stream_send(AfStream *s, PyObject *data, const Py_buffer *view)
+{
+    AfTransport *t = &s->t;
+    size_t most = t->high_water < STREAM_HOLD_MOST ? t->high_water : STREAM_HOLD_MOST;
+    if (s->held) {
+        int fits = stream_held_size(s) + (size_t)view->len <= most;
+        if (stream_hold(s, data, view) < 0) {
+            return -1;
+        }
+        return fits ? 0 : stream_release(&t->io) < 0 ? -1 : af_transport_maybe_pause(t);
+    }
+    if (t->io.loop->in_entry && s->out.count == 0 && (size_t)view->len <= most && PyBytes_CheckExact(data)) {
+        return stream_hold(s, data, view);
+    }
+    return stream_send_now(s, data, view);
 }
 
 static PyObject *
@@ -357,11 +415,11 @@ stream_write(AfStream *s, PyObject *data)
     }
     Py_buffer view;
     PyObject *flat = NULL;
-    if (stream_get_view(data, &view) < 0) {
+    if (af_data_view(data, &view) < 0) {
         /* not contiguous: the bytes in their order */
         PyErr_Clear();
         data = flat = PyBytes_FromObject(data);
-        if (flat == NULL || stream_get_view(flat, &view) < 0) {
+        if (flat == NULL || af_data_view(flat, &view) < 0) {
             return NULL;
         }
     }
@@ -369,7 +427,7 @@ stream_write(AfStream *s, PyObject *data)
     if (view.len > 0) {
         rc = af_unlikely(s->t.lost) ? af_transport_write_lost(&s->t) : stream_send(s, data, &view);
     }
-    stream_release_view(&view);
+    af_data_release(&view);
     Py_XDECREF(flat);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -426,7 +484,11 @@ stream_writelines(AfStream *s, PyObject *list)
     if (t->lost) {
         return af_transport_write_lost(t) < 0 ? NULL : Py_NewRef(Py_None);
     }
-    if (stream_add_all(s, list) < 0 || stream_flush(s) < 0) {
+    if (stream_unite(s) < 0 || stream_add_all(s, list) < 0) {
+        return NULL;
+    }
+    s->held = 0;
+    if (stream_flush(s) < 0) {
         return NULL;
     }
     if (s->out.count > 0 && (stream_await_room(s) < 0 || af_transport_maybe_pause(t) < 0)) {
@@ -440,6 +502,9 @@ stream_write_eof(AfStream *s, PyObject *Py_UNUSED(ignored))
 {
     if (s->t.closing || s->t.eof) {
         Py_RETURN_NONE;
+    }
+    if (stream_release(&s->t.io) < 0) {
+        return NULL;
     }
     s->t.eof = 1;
     return s->out.count == 0 && stream_shutdown(s) < 0 ? NULL : Py_NewRef(Py_None);
@@ -481,6 +546,7 @@ stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED
     AfStream *s = (AfStream *)type->tp_alloc(type, 0);
     if (s != NULL) {
         s->t.io.ready = stream_ready;
+    s->t.io.flush = stream_flush_held;
         s->t.backlog = stream_backlog;
         s->t.drop_backlog = stream_drop_backlog;
         s->t.closing = 1;
@@ -507,7 +573,7 @@ stream_tp_init(AfStream *s, PyObject *args, PyObject *kwargs)
 static int
 stream_tp_clear(AfStream *s)
 {
-    af_backlog_clear(&s->out);
+    stream_drop_backlog(&s->t);
     return af_transport_clear(&s->t);
 }
 

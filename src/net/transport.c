@@ -4,6 +4,11 @@
    each of them the transport may be closed, paused or given another protocol. */
 #include "net/transport.h"
 
+#include "core/handle.h"
+#include "net/address.h"
+
+#include <netinet/tcp.h>
+
 #define TRANSPORT_HIGH_WATER ((size_t)64 * 1024)
 /* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES */
 #define TRANSPORT_LOST_WRITES 5
@@ -100,6 +105,12 @@ af_transport_start_writing(AfTransport *t)
     return af_transport_want(t, AF_WRITE, 0);
 }
 
+AF_API int
+af_transport_send_held(AfTransport *t)
+{
+    return t->io.is_held ? t->io.flush(&t->io) : 0;
+}
+
 /* ---- flow control ----------------------------------------------------------------------------------------------- */
 
 static int
@@ -170,15 +181,36 @@ af_transport_close(AfTransport *t)
     if (t->closing) {
         return 0;
     }
-    t->closing = 1;
-    if (af_transport_want(t, 0, AF_READ) < 0) {
+    if (af_transport_send_held(t) < 0) {
         return -1;
     }
-    if (t->backlog(t) > 0 || t->io.loop == NULL) {
+    if (t->closing) {
+        return 0;               /* sending found out that the peer has gone */
+    }
+    t->closing = 1;
+    int waits = t->backlog(t) > 0;
+    if (!(waits && t->writes_only) && af_transport_want(t, 0, AF_READ) < 0) {
+        return -1;
+    }
+    if (waits || t->io.loop == NULL) {
         return 0;
     }
     t->lost++;
     return af_transport_want(t, 0, AF_WRITE) < 0 ? -1 : transport_schedule(t, "_call_connection_lost", Py_None);
+}
+
+/* That a peer has gone is no news, and to a pipe's reader only that of a pty. */
+static int
+transport_expects(AfTransport *t, PyObject *exc)
+{
+    if (!PyObject_TypeCheck(exc, (PyTypeObject *)PyExc_OSError)) {
+        return 0;
+    }
+    if (!t->is_pipe || t->writes_only) {
+        return 1;
+    }
+    PyObject *number = ((PyOSErrorObject *)exc)->myerrno;
+    return number != NULL && PyLong_Check(number) && PyLong_AsLong(number) == EIO;
 }
 
 AF_API int
@@ -191,7 +223,7 @@ af_transport_fatal(AfTransport *t, const char *message)
     AfLoop *loop = t->io.loop;
     PyObject *res = Py_None;
     Py_INCREF(t);
-    int quiet = PyObject_TypeCheck(exc, (PyTypeObject *)PyExc_OSError);
+    int quiet = transport_expects(t, exc);
     if (loop != NULL && (!quiet || loop->debug)) {
         res = PyObject_CallMethod(loop->st->hooks, quiet ? "transport_debug_error" : "transport_failed", "OOsO",
                                   (PyObject *)loop, (PyObject *)t, message, exc);
@@ -321,13 +353,13 @@ transport_close(AfTransport *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 transport_abort(AfTransport *t, PyObject *Py_UNUSED(ignored))
 {
-    return af_transport_force_close(t, Py_None) < 0 ? NULL : Py_NewRef(Py_None);
+    return af_transport_send_held(t) < 0 || af_transport_force_close(t, Py_None) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
 transport_force_close(AfTransport *t, PyObject *exc)
 {
-    return af_transport_force_close(t, exc) < 0 ? NULL : Py_NewRef(Py_None);
+    return af_transport_send_held(t) < 0 || af_transport_force_close(t, exc) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -348,6 +380,27 @@ transport_call_connection_lost(AfTransport *t, PyObject *exc)
     return af_transport_end(t, exc) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* connection_made() raised: the exception handler hears of a callback of its own, which it is on asyncio. */
+static int
+transport_start_failed(AfTransport *t, AfLoop *loop, PyObject *protocol)
+{
+    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        return -1;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *call[2] = {PyObject_GetAttr(protocol, loop->st->str_connection_made), (PyObject *)t};
+    AfHandle *h = call[0] == NULL ? NULL : af_handle_new(loop, call, 2, NULL);
+    PyObject *res = h == NULL ? NULL : PyObject_CallMethod(loop->st->hooks, "callback_failed", "OO", (PyObject *)h, exc);
+    if (h != NULL && Py_REFCNT(h) > 1) {
+        af_handle_outlives(h);
+    }
+    Py_XDECREF(call[0]);
+    Py_XDECREF((PyObject *)h);
+    Py_XDECREF(res);
+    Py_DECREF(exc);
+    return res == NULL ? -1 : 0;
+}
+
 /* connection_made(), and only then the reading begins and whoever waits for the connection is told. */
 static PyObject *
 transport_start(AfTransport *t, PyObject *waiter)
@@ -357,13 +410,20 @@ transport_start(AfTransport *t, PyObject *waiter)
     }
     AfState *st = t->io.loop->st;
     PyObject *protocol = Py_NewRef(t->protocol);
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
     PyObject *res = PyObject_CallMethodOneArg(protocol, st->str_connection_made, (PyObject *)t);
-    PyObject *raised = res == NULL ? PyErr_GetRaisedException() : NULL;
+    PyObject *raised = res == NULL && transport_start_failed(t, loop, protocol) < 0 ? PyErr_GetRaisedException() : NULL;
+    Py_DECREF((PyObject *)loop);
     Py_DECREF(protocol);
     Py_XDECREF(res);
     /* in the context of whoever made the transport, not with what connection_made() has set */
     int rc = t->closing || t->paused ? 0 : af_transport_want(t, AF_READ, 0);
-    if (rc == 0 && waiter != Py_None) {
+    if (rc < 0 && raised == NULL) {
+        raised = PyErr_GetRaisedException();        /* not everything can be watched, /dev/null for one */
+    }
+    PyErr_Clear();
+    rc = 0;
+    if (waiter != Py_None) {
         res = PyObject_CallMethod(st->hooks, "set_result_unless_cancelled", "OO", waiter, Py_None);
         Py_XDECREF(res);
         rc = res == NULL ? -1 : 0;
@@ -413,7 +473,7 @@ transport_resume_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     t->paused = 0;
-    if (af_transport_start_reading(t) < 0 || transport_log_debug(t, "resumes reading") < 0) {
+    if (af_transport_start_reading(t) < 0 || (t->resumed != NULL && t->resumed(t) < 0) || transport_log_debug(t, "resumes reading") < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -460,7 +520,7 @@ transport_get_protocol(AfTransport *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 transport_get_write_buffer_size(AfTransport *t, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromSize_t(t->backlog(t));
+    return af_transport_send_held(t) < 0 ? NULL : PyLong_FromSize_t(t->backlog(t));
 }
 
 static PyObject *
@@ -492,7 +552,7 @@ transport_set_write_buffer_limits(AfTransport *t, PyObject *args, PyObject *kwar
     static char *names[] = {"high", "low", NULL};
     PyObject *high = Py_None, *low = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:set_write_buffer_limits", names, &high, &low) ||
-        transport_set_limits(t, high, low) < 0 || (t->io.loop != NULL && af_transport_maybe_pause(t) < 0)) {
+        af_transport_send_held(t) < 0 || transport_set_limits(t, high, low) < 0 || (t->io.loop != NULL && af_transport_maybe_pause(t) < 0)) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -512,6 +572,9 @@ transport_get_extra_info(AfTransport *t, PyObject *args, PyObject *kwargs)
 static PyObject *
 transport_make_empty_waiter(AfTransport *t, PyObject *Py_UNUSED(ignored))
 {
+    if (af_transport_send_held(t) < 0) {
+        return NULL;
+    }
     if (t->empty_waiter != NULL || t->io.loop == NULL) {
         PyErr_SetString(PyExc_RuntimeError, t->io.loop == NULL ? "Transport is closing" : "Empty waiter is already set");
         return NULL;
@@ -533,16 +596,8 @@ transport_reset_empty_waiter(AfTransport *t, PyObject *Py_UNUSED(ignored))
 static PyMethodDef transport_methods[] = {
     {"close", (PyCFunction)transport_close, METH_NOARGS,
      "close($self, /)\n--\n\nSend what is buffered, then close; connection_lost(None) is called in the end."},
-    {"abort", (PyCFunction)transport_abort, METH_NOARGS,
-     "abort($self, /)\n--\n\nClose at once; what is buffered is lost."},
     {"is_closing", (PyCFunction)transport_is_closing, METH_NOARGS,
      "is_closing($self, /)\n--\n\nReturn True once it is closing or closed."},
-    {"is_reading", (PyCFunction)transport_is_reading, METH_NOARGS,
-     "is_reading($self, /)\n--\n\nReturn True while data is received: neither paused nor closing."},
-    {"pause_reading", (PyCFunction)transport_pause_reading, METH_NOARGS,
-     "pause_reading($self, /)\n--\n\nReceive nothing until resume_reading().  May be called again."},
-    {"resume_reading", (PyCFunction)transport_resume_reading, METH_NOARGS,
-     "resume_reading($self, /)\n--\n\nReceive again.  May be called again."},
     {"set_protocol", (PyCFunction)transport_set_protocol, METH_O,
      "set_protocol($self, protocol, /)\n--\n\nDeliver to this protocol from now on."},
     {"get_protocol", (PyCFunction)transport_get_protocol, METH_NOARGS,
@@ -550,6 +605,30 @@ static PyMethodDef transport_methods[] = {
     {"get_extra_info", (PyCFunction)(void (*)(void))transport_get_extra_info, METH_VARARGS | METH_KEYWORDS,
      "get_extra_info($self, name, default=None)\n--\n\n"
      "Return 'socket', 'sockname', 'peername' or whatever else asyncio documents for this kind of transport."},
+    {"_force_close", (PyCFunction)transport_force_close, METH_O,
+     "_force_close($self, exc, /)\n--\n\nabort(), with a reason for connection_lost()."},
+    {"_fatal_error", (PyCFunction)transport_fatal_error, METH_VARARGS,
+     "_fatal_error($self, exc, message='Fatal error on transport', /)\n--\n\nReport exc and _force_close()."},
+    {"_call_connection_lost", (PyCFunction)transport_call_connection_lost, METH_O,
+     "_call_connection_lost($self, exc, /)\n--\n\nTell the protocol and let go of the socket."},
+    {"_start", (PyCFunction)transport_start, METH_O,
+     "_start($self, waiter, /)\n--\n\nconnection_made(); then begin to read, and give waiter (or None) its result."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef transport_reading_methods[] = {
+    {"is_reading", (PyCFunction)transport_is_reading, METH_NOARGS,
+     "is_reading($self, /)\n--\n\nReturn True while data is received: neither paused nor closing."},
+    {"pause_reading", (PyCFunction)transport_pause_reading, METH_NOARGS,
+     "pause_reading($self, /)\n--\n\nReceive nothing until resume_reading().  May be called again."},
+    {"resume_reading", (PyCFunction)transport_resume_reading, METH_NOARGS,
+     "resume_reading($self, /)\n--\n\nReceive again.  May be called again."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef transport_writing_methods[] = {
+    {"abort", (PyCFunction)transport_abort, METH_NOARGS,
+     "abort($self, /)\n--\n\nClose at once; what is buffered is lost."},
     {"get_write_buffer_size", (PyCFunction)transport_get_write_buffer_size, METH_NOARGS,
      "get_write_buffer_size($self, /)\n--\n\nReturn how many bytes wait to be sent."},
     {"get_write_buffer_limits", (PyCFunction)transport_get_write_buffer_limits, METH_NOARGS,
@@ -559,14 +638,6 @@ static PyMethodDef transport_methods[] = {
      "set_write_buffer_limits($self, high=None, low=None)\n--\n\n"
      "Pause the protocol's writing above high bytes, resume it at low bytes.\n\n"
      "ValueError unless high >= low >= 0."},
-    {"_force_close", (PyCFunction)transport_force_close, METH_O,
-     "_force_close($self, exc, /)\n--\n\nabort(), with a reason for connection_lost()."},
-    {"_fatal_error", (PyCFunction)transport_fatal_error, METH_VARARGS,
-     "_fatal_error($self, exc, message='Fatal error on transport', /)\n--\n\nReport exc and _force_close()."},
-    {"_call_connection_lost", (PyCFunction)transport_call_connection_lost, METH_O,
-     "_call_connection_lost($self, exc, /)\n--\n\nTell the protocol and let go of the socket."},
-    {"_start", (PyCFunction)transport_start, METH_O,
-     "_start($self, waiter, /)\n--\n\nconnection_made(); then begin to read, and give waiter (or None) its result."},
     {"_make_empty_waiter", (PyCFunction)transport_make_empty_waiter, METH_NOARGS,
      "_make_empty_waiter($self, /)\n--\n\nReturn a future that is done once nothing waits to be sent."},
     {"_reset_empty_waiter", (PyCFunction)transport_reset_empty_waiter, METH_NOARGS,
@@ -621,11 +692,93 @@ static PyGetSetDef transport_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+/* ---- sockets ---------------------------------------------------------------------------------------------------- */
+
+AF_API int
+af_socket_is_plain(AfState *st, PyObject *sock)
+{
+    if (af_likely((PyObject *)Py_TYPE(sock) == st->plain_socket)) {
+        return 1;
+    }
+    if (st->plain_socket != NULL || !PyObject_TypeCheck(sock, (PyTypeObject *)st->socket_type)) {
+        return 0;
+    }
+    /* the first one that comes along shows where it keeps its fd */
+    PyObject *module = PyImport_ImportModule("socket");
+    PyObject *plain = module == NULL ? NULL : PyObject_GetAttrString(module, "socket");
+    int fd = plain == (PyObject *)Py_TYPE(sock) ? PyObject_AsFileDescriptor(sock) : -1;
+    if (fd >= 0 && af_socket_fd(sock) == fd) {
+        st->plain_socket = Py_NewRef(plain);
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(plain);
+    PyErr_Clear();
+    return st->plain_socket != NULL;
+}
+
+/* The address that getname (getsockname, getpeername) gives, None if it fails; NULL: error, or not one of ours. */
+static PyObject *
+transport_address(int fd, int (*getname)(int, struct sockaddr *, socklen_t *), int *family)
+{
+    af_sockaddr addr;
+    socklen_t len = sizeof(addr);
+    PyObject *address = NULL;
+    if (getname(fd, &addr.any, &len) < 0) {
+        return Py_NewRef(Py_None);
+    }
+    *family = len >= sizeof(addr.any.sa_family) ? addr.any.sa_family : AF_UNSPEC;
+    return af_address_to_python(&addr, len, &address) == 1 ? address : NULL;
+}
+
+/* The hook socket_info() without the detour through Python, for the usual sockets: 1, *info is a new reference; 0: not
+   one of them; -1. */
+static int
+transport_socket_info(AfState *st, PyObject *sock, PyObject *extra, int kind, PyObject **info)
+{
+    if (!af_socket_is_plain(st, sock) || (extra != Py_None && !PyDict_CheckExact(extra))) {
+        return 0;
+    }
+    int family = AF_UNSPEC, fd = af_socket_fd(sock), rc = -1;
+    PyObject *sockname = transport_address(fd, getsockname, &family), *peername = NULL;
+    if (sockname == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *dict = extra == Py_None ? PyDict_New() : Py_NewRef(extra);
+    PyObject *wrapped = dict == NULL ? NULL : PyObject_CallOneArg(st->TransportSocket, sock);
+    if (wrapped == NULL || PyDict_SetItemString(dict, "socket", wrapped) < 0 ||
+        PyDict_SetItemString(dict, "sockname", sockname) < 0) {
+        goto end;
+    }
+    if (PyDict_GetItemString(dict, "peername") == NULL) {
+        int ignored;
+        peername = transport_address(fd, getpeername, &ignored);
+        if (peername == NULL) {
+            rc = PyErr_Occurred() ? -1 : 0;
+            goto end;
+        }
+        if (PyDict_SetItemString(dict, "peername", peername) < 0) {
+            goto end;
+        }
+    }
+    if (kind == AF_STREAM_SOCKET && (family == AF_INET || family == AF_INET6)) {
+        int on = 1;
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));    /* other protocols have no such thing */
+    }
+    *info = Py_NewRef(dict);
+    rc = 1;
+end:
+    Py_DECREF(sockname);
+    Py_XDECREF(peername);
+    Py_XDECREF(wrapped);
+    Py_XDECREF(dict);
+    return rc;
+}
+
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
 AF_API int
 af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *protocol, PyObject *extra,
-                  PyObject *server, PyObject *context, int stream)
+                  PyObject *server, PyObject *context, int kind)
 {
     AfState *st = af_state_of_type(Py_TYPE(t));
     if (!PyObject_TypeCheck(loop, st->LoopType)) {
@@ -639,12 +792,22 @@ af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *prot
     t->made = 1;
     t->high_water = TRANSPORT_HIGH_WATER;
     t->low_water = TRANSPORT_HIGH_WATER / 4;
-    t->fd = PyObject_AsFileDescriptor(sock);
-    PyObject *info = t->fd < 0 ? NULL : PyObject_CallMethod(st->hooks, "socket_info", "OOi", sock, extra, stream);
+    t->is_pipe = kind >= AF_READ_PIPE;
+    t->writes_only = kind == AF_WRITE_PIPE;
+    t->io.shares = t->is_pipe;
+    PyObject *info = NULL;
+    int ours = t->is_pipe ? 0 : transport_socket_info(st, sock, extra, kind, &info);
+    if (ours == 0) {
+        info = PyObject_CallMethod(st->hooks, t->is_pipe ? "pipe_info" : "socket_info", "OOi", sock, extra, kind);
+    }
     if (info == NULL) {
         return -1;
     }
     Py_XSETREF(t->io.extra, info);
+    t->fd = PyObject_AsFileDescriptor(sock);
+    if (t->fd < 0) {
+        return -1;
+    }
     if (transport_take_protocol(t, protocol) < 0) {
         return -1;
     }
@@ -758,19 +921,27 @@ transport_add(PyTypeObject *type, const char *name, PyObject *descr)
 }
 
 /* A type of transport: derived from asyncio.transports.<base>, whose one slot (_extra) comes first in every instance, with
-   the methods that all have. */
+   the methods that all have, and those that go with its direction. */
 AF_API PyTypeObject *
 af_transport_type(PyObject *module, const char *base, PyType_Spec *spec)
 {
     PyObject *asyncio = PyImport_ImportModule("asyncio.transports");
-    PyObject *parent = asyncio == NULL ? NULL : PyObject_GetAttrString(asyncio, base);
+    int reads = strcmp(base, "WriteTransport") != 0, writes = strcmp(base, "ReadTransport") != 0;
+    /* asyncio's write pipes are Transports, by way of a mixin, though nothing can be read from them */
+    PyObject *parent = asyncio == NULL ? NULL : PyObject_GetAttrString(asyncio, reads ? base : "Transport");
     PyObject *slot = parent == NULL ? NULL : PyObject_GetAttrString(parent, "_extra");
-    PyObject *type = NULL;
-    if (slot != NULL) {
+    PyObject *bases = Py_XNewRef(parent), *type = NULL;
+    if (slot != NULL && strcmp(base, "DatagramTransport") == 0) {
+        /* ... and so are its datagram transports */
+        PyObject *stream = PyObject_GetAttrString(asyncio, "Transport");
+        Py_XSETREF(bases, stream == NULL ? NULL : PyTuple_Pack(2, stream, parent));
+        Py_XDECREF(stream);
+    }
+    if (slot != NULL && bases != NULL) {
         if (Py_IS_TYPE(slot, &PyMemberDescr_Type) && PyType_Check(parent) &&
             ((PyMemberDescrObject *)slot)->d_member->offset == offsetof(AfIo, extra) &&
             ((PyTypeObject *)parent)->tp_basicsize == offsetof(AfIo, extra) + sizeof(PyObject *)) {
-            type = PyType_FromModuleAndSpec(module, spec, parent);
+            type = PyType_FromModuleAndSpec(module, spec, bases);
         }
         else {
             PyErr_Format(PyExc_ImportError, "asyncio.%s has another layout than asyncfast knows", base);
@@ -778,10 +949,17 @@ af_transport_type(PyObject *module, const char *base, PyType_Spec *spec)
     }
     Py_XDECREF(asyncio);
     Py_XDECREF(parent);
+    Py_XDECREF(bases);
     Py_XDECREF(slot);
     int rc = type == NULL ? -1 : 0;
-    for (PyMethodDef *m = transport_methods; rc == 0 && m->ml_name != NULL; m++) {
-        rc = transport_add((PyTypeObject *)type, m->ml_name, PyDescr_NewMethod((PyTypeObject *)type, m));
+    if (rc == 0) {
+        rc = af_type_add_methods((PyTypeObject *)type, transport_methods);
+    }
+    if (rc == 0 && reads) {
+        rc = af_type_add_methods((PyTypeObject *)type, transport_reading_methods);
+    }
+    if (rc == 0 && writes) {
+        rc = af_type_add_methods((PyTypeObject *)type, transport_writing_methods);
     }
     for (PyGetSetDef *g = transport_getset; rc == 0 && g->name != NULL; g++) {
         rc = transport_add((PyTypeObject *)type, g->name, PyDescr_NewGetSet((PyTypeObject *)type, g));

@@ -28,10 +28,12 @@ typedef struct AfTransport {
     long lost;                  /* calls since connection_lost() was scheduled, this one included */
     char closing, paused, eof, protocol_paused, protocol_connected, buffered_protocol;
     char fd_in_sock;            /* sock is a socket of _socket, which keeps its fd right behind the head */
+    char is_pipe, writes_only;  /* sock is a file, maybe; to be readable means that the reader has gone */
     char made;                  /* __init__() was called */
     size_t high_water, low_water;               /* bytes */
     size_t (*backlog)(struct AfTransport *t);   /* bytes that wait to be sent */
     void (*drop_backlog)(struct AfTransport *t);
+    int (*resumed)(struct AfTransport *t);      /* after resume_reading(): 0 or -1; or NULL */
 } AfTransport;
 
 /* Contexts. */
@@ -43,6 +45,7 @@ AF_API int af_call_context_leave(AfLoop *loop, af_call_context *c, PyObject *mar
 AF_API int af_transport_want(AfTransport *t, unsigned set, unsigned clear);
 AF_API int af_transport_start_reading(AfTransport *t);
 AF_API int af_transport_start_writing(AfTransport *t);
+AF_API int af_transport_send_held(AfTransport *t);              /* send now what is held back */
 AF_API int af_transport_maybe_pause(AfTransport *t);
 AF_API int af_transport_maybe_resume(AfTransport *t);
 
@@ -59,14 +62,25 @@ AF_API int af_transport_write_lost(AfTransport *t);             /* somebody writ
 AF_API int af_transport_settle_waiter(AfTransport *t, PyObject *exc);   /* NULL: None is its result */
 
 /* Life. */
+enum { AF_DATAGRAM_SOCKET, AF_STREAM_SOCKET, AF_READ_PIPE, AF_WRITE_PIPE };     /* the hooks in Python know them */
 AF_API int af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *protocol, PyObject *extra,
-                             PyObject *server, PyObject *context, int stream);
+                             PyObject *server, PyObject *context, int kind);
 AF_API int af_transport_schedule_start(AfTransport *t, PyObject *waiter);
 AF_API int af_transport_traverse(AfTransport *t, visitproc visit, void *arg);
 AF_API int af_transport_clear(AfTransport *t);
 AF_API void af_transport_finalize(PyObject *self);
 AF_API PyObject *af_transport_repr(PyObject *self);
 AF_API PyTypeObject *af_transport_type(PyObject *module, const char *base, PyType_Spec *spec);
+
+/* Is it exactly a socket.socket, of which we know where its fd is? */
+AF_API int af_socket_is_plain(AfState *st, PyObject *sock);
+
+/* The fd of a socket of _socket; -1 once it is closed. */
+static inline int
+af_socket_fd(PyObject *sock)
+{
+    return *(const int *)((const char *)sock + sizeof(PyObject));
+}
 
 /* Is the fd still the one we were given?  Somebody may have closed the socket behind our back, and its number may be
    another connection's by now. */

@@ -59,6 +59,16 @@
 #endif
 #define AF_WRITELINES_NAME (PY_VERSION_HEX >= 0x030C0000 ? "writelines" : "write")
 
+/* 3.13: an empty datagram is sent, not ignored; and each one that waits counts 8 bytes more (3.13 itself forgot to
+   take them off again) */
+#if PY_VERSION_HEX >= 0x030D0000
+#  define AF_DATAGRAM_SENDS_EMPTY 1
+#  define AF_DATAGRAM_HEADER 8
+#else
+#  define AF_DATAGRAM_SENDS_EMPTY 0
+#  define AF_DATAGRAM_HEADER 0
+#endif
+
 /* 3.15: __init__() of a future or task a second time is an error, and says so of _asyncio's classes */
 #define AF_INIT_ONCE (PY_VERSION_HEX >= 0x030F0000)
 

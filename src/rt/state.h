@@ -44,7 +44,11 @@ typedef struct AfState {
     PyTypeObject *SleepType;
     PyTypeObject *AwaitValType;
     PyTypeObject *StreamType;
+    PyTypeObject *ReadPipeType;
+    PyTypeObject *WritePipeType;
+    PyTypeObject *DatagramType;
     PyTypeObject *SockOpType;
+    PyTypeObject *ListenerType;
     PyObject *plain_socket;             /* socket.socket, once one was seen to keep its fd right behind the head */
 
     /* asyncio's own classes, which ours pass for (isinstance) */
@@ -58,6 +62,7 @@ typedef struct AfState {
     PyObject *CancelledError;
     PyObject *InvalidStateError;
     PyObject *BufferedProtocol;
+    PyObject *TransportSocket;
     PyObject *socket_type;              /* _socket.socket */
     PyObject *get_event_loop;
     PyObject *get_running_loop;
@@ -90,7 +95,9 @@ typedef struct AfState {
     PyObject *str_connection_lost;
     PyObject *str_connection_made;
     PyObject *str_data_received;
+    PyObject *str_datagram_received;
     PyObject *str_eof_received;
+    PyObject *str_error_received;
     PyObject *str_get_buffer;
     PyObject *str_pause_writing;
     PyObject *str_resume_writing;

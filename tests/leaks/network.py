@@ -70,11 +70,18 @@ async def pipes():
     read, write = os.pipe()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0))
-    os.write(write, b"x")
-    os.close(write)
-    await reader.read()
+    writer, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(write, "wb", 0))
+    for data in (b"x", bytearray(200_000), b"y" * 100_000):
+        writer.write(data)
+    writer.close()
+    assert len(await reader.read()) == 300_001
     transport.close()
     await asyncio.sleep(0)
+    read, write = os.pipe()
+    writer, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(write, "wb", 0))
+    writer.write(bytearray(200_000))
+    os.close(read)
+    await asyncio.sleep(0.001)
 
 
 async def subprocesses():

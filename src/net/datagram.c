@@ -1,0 +1,696 @@
+/* The transport of datagram sockets.
+
+   asyncio delivers one datagram per turn of the loop, so that whatever one sets going runs before the next one comes:
+   programs lean on it (a future per answer).  Here several are read in a row, but only as long as nobody could tell: while
+   nothing is ready to run.
+
+   Addresses are made and read here for IPv4, IPv6 and Unix (net/address.h).  All else (host names, other families, what is
+   wrong, a socket that somebody has closed) goes through the methods of the Python socket, which has all the errors.
+
+   Belongs to its loop's thread.  Runs Python: the protocol's methods, the socket's where it is asked, audit hooks, an
+   address that is dropped; after each of them everything may have changed. */
+#include "net/datagram.h"
+
+#include "net/address.h"
+#include "net/backlog.h"
+#include "rt/args.h"
+
+/* Delivered in a row at most, about; and received by one system call: each has its share of the loop's buffer, which
+   must hold the largest there is (64 KiB) unless it is alone. */
+#define DATAGRAM_BATCH 16
+#define DATAGRAM_SLOTS 4
+
+static const char datagram_read_error[] = "Fatal read error on datagram transport";
+static const char datagram_write_error[] = "Fatal write error on datagram transport";
+
+/* An address in both forms; obj NULL: none. */
+typedef struct {
+    PyObject *obj;
+    socklen_t len;
+    af_sockaddr addr;
+} datagram_peer;
+
+typedef struct {
+    PyObject *data;
+    datagram_peer from;
+} datagram_received;
+
+typedef struct {
+    AfTransport t;
+    af_backlog out;
+    datagram_received received[DATAGRAM_SLOTS];     /* those in [first .. first + count) are not delivered yet */
+    unsigned first, count;
+    unsigned slots;             /* how many are received at once: 1 or DATAGRAM_SLOTS */
+    uint64_t turn;              /* of the loop, in which some were delivered last */
+    PyObject *address;          /* the only one that may be sent to, or NULL */
+    datagram_peer from, to;     /* the last one received from, and the last other one sent to */
+    int family;                 /* 0: one that the Python socket has to deal with */
+    char connected;             /* the socket has a peer; only that is sent to */
+    char unnamed;               /* ... has one without a name, or none: may be sent to without an address */
+    char flushing;
+    char ip;                    /* no datagram is larger than 64 KiB */
+} AfDatagram;
+
+/* What became of sending one. */
+enum { DATAGRAM_SENT, DATAGRAM_WAITS, DATAGRAM_FAILED /* with an exception */ };
+
+static size_t
+datagram_backlog(AfTransport *t)
+{
+    const af_backlog *out = &((AfDatagram *)t)->out;
+    return out->size + out->count * AF_DATAGRAM_HEADER;
+}
+
+static void
+datagram_drop_backlog(AfTransport *t)
+{
+    af_backlog_clear(&((AfDatagram *)t)->out);
+}
+
+static int
+datagram_would_block(void)
+{
+    return PyErr_ExceptionMatches(PyExc_BlockingIOError) || PyErr_ExceptionMatches(PyExc_InterruptedError);
+}
+
+/* The exception that is set is the protocol's business if it is an OSError, and the end of the transport if not. */
+static int
+datagram_failed(AfDatagram *d, const char *message)
+{
+    if (!PyErr_ExceptionMatches(PyExc_OSError)) {
+        return af_transport_fatal(&d->t, message);
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *protocol = Py_NewRef(d->t.protocol == NULL ? Py_None : d->t.protocol);
+    PyObject *res = PyObject_CallMethodOneArg(protocol, af_state_of_type(Py_TYPE(d))->str_error_received, exc);
+    Py_DECREF(protocol);
+    Py_DECREF(exc);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+static inline int
+datagram_is_plain(const AfDatagram *d)
+{
+    return af_likely(d->family != 0 && af_transport_fd_is_ours(&d->t));
+}
+
+/* ---- receiving -------------------------------------------------------------------------------------------------- */
+
+/* The Python object for an address that a datagram came from; like another one, as it often is.  0 or -1. */
+static int
+datagram_name(datagram_peer *peer, const datagram_peer *like)
+{
+    if (like->obj != NULL && like->len == peer->len && memcmp(&like->addr, &peer->addr, peer->len) == 0) {
+        peer->obj = Py_NewRef(like->obj);
+        return 0;
+    }
+    int rc = af_address_to_python(&peer->addr, peer->len, &peer->obj);
+    if (rc == 0) {
+        PyErr_SetString(PyExc_SystemError, "a datagram came from another address family");
+    }
+    return rc > 0 ? 0 : -1;
+}
+
+static void
+datagram_forget(AfDatagram *d)
+{
+    while (d->count > 0) {
+        datagram_received *r = &d->received[d->first + --d->count];
+        Py_CLEAR(r->data);
+        Py_CLEAR(r->from.obj);
+    }
+}
+
+/* The socket's error goes to the protocol; or there was just nothing. */
+static int
+datagram_receive_failed(AfDatagram *d)
+{
+    if (datagram_would_block()) {
+        PyErr_Clear();
+        return 0;
+    }
+    return datagram_failed(d, datagram_read_error);
+}
+
+/* Receive one, by the Python socket. */
+static int
+datagram_receive_plainly(AfDatagram *d)
+{
+    PyObject *sock = Py_NewRef(d->t.sock), *data, *peer;
+    PyObject *pair = PyObject_CallMethod(sock, "recvfrom", "n", (Py_ssize_t)AF_READ_SIZE);
+    int rc = 0;
+    Py_DECREF(sock);
+    if (pair == NULL) {
+        return datagram_receive_failed(d);
+    }
+    if (!PyArg_ParseTuple(pair, "OO", &data, &peer)) {
+        rc = af_transport_fatal(&d->t, datagram_read_error);
+    }
+    else {
+        d->received[0].data = Py_NewRef(data);
+        d->received[0].from.obj = Py_NewRef(peer);
+        d->received[0].from.len = 0;
+        d->first = 0;
+        d->count = 1;
+    }
+    Py_DECREF(pair);
+    return rc;
+}
+
+/* Receive what is there, up to so many; d->count is how many, 0 also if the protocol was told of an error.  0 or -1. */
+static int
+datagram_receive(AfDatagram *d, unsigned slots)
+{
+    AfTransport *t = &d->t;
+    if (!datagram_is_plain(d)) {
+        return datagram_receive_plainly(d);
+    }
+    char *buffer = af_loop_read_buffer(t->io.loop);
+    if (buffer == NULL) {
+        return -1;
+    }
+    struct mmsghdr msgs[DATAGRAM_SLOTS];
+    struct iovec iov[DATAGRAM_SLOTS];
+    size_t size = AF_READ_SIZE / slots;
+    for (unsigned i = 0; i < slots; i++) {
+        iov[i] = (struct iovec){buffer + i * size, size};
+        af_sockaddr *addr = &d->received[i].from.addr;
+        msgs[i].msg_hdr = (struct msghdr){.msg_name = addr, .msg_namelen = sizeof(*addr), .msg_iov = &iov[i], .msg_iovlen = 1};
+    }
+    int n = recvmmsg(t->fd, msgs, slots, MSG_DONTWAIT, NULL);
+    if (n < 0) {
+        if (errno == EAGAIN) {
+            return 0;
+        }
+        PyErr_SetFromErrno(PyExc_OSError);
+        return datagram_receive_failed(d);
+    }
+    /* bytes first: what the collector sees may have it run Python, which may use the buffer */
+    d->first = 0;
+    for (int i = 0; i < n; i++, d->count++) {
+        d->received[i].data = PyBytes_FromStringAndSize(iov[i].iov_base, (Py_ssize_t)msgs[i].msg_len);
+        if (d->received[i].data == NULL) {
+            datagram_forget(d);
+            return -1;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        datagram_peer *from = &d->received[i].from;
+        from->len = msgs[i].msg_hdr.msg_namelen;
+        if (datagram_name(from, i == 0 ? &d->from : &d->received[i - 1].from) < 0) {
+            datagram_forget(d);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Hand the first of those received to the protocol.  0 or -1. */
+static int
+datagram_deliver(AfDatagram *d)
+{
+    datagram_received *r = &d->received[d->first++];
+    PyObject *stack[4] = {NULL, Py_NewRef(d->t.protocol), r->data, r->from.obj};
+    d->count--;
+    r->data = r->from.obj = NULL;
+    if (stack[3] != d->from.obj && r->from.len > 0) {
+        memcpy(&d->from.addr, &r->from.addr, r->from.len);
+        d->from.len = r->from.len;
+        Py_XSETREF(d->from.obj, Py_NewRef(stack[3]));
+    }
+    PyObject *res = PyObject_VectorcallMethod(d->t.io.loop->st->str_datagram_received, stack + 1,
+                                              3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(stack[1]);
+    Py_DECREF(stack[2]);
+    Py_DECREF(stack[3]);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+/* Nobody could tell whether the next one comes now or in a later turn. */
+static inline int
+datagram_may_go_on(const AfDatagram *d, const AfLoop *loop)
+{
+    return af_io_wants(&d->t.io) & AF_READ && !d->t.lost && af_ring_len(&loop->ready) == 0 && !loop->stopping;
+}
+
+/* In the next turn, behind what is ready now, deliver what is received already: the kernel will not report it. */
+static int
+datagram_read_later(AfTransport *t)
+{
+    int any = ((AfDatagram *)t)->count > 0 && af_io_wants(&t->io) & AF_READ;
+    return any ? af_loop_push_steal(t->io.loop, Py_NewRef((PyObject *)t), AF_ENTRY_READ) : 0;
+}
+
+static int
+datagram_read(AfDatagram *d)
+{
+    AfTransport *t = &d->t;
+    AfLoop *loop = t->io.loop;
+    if (t->lost || t->protocol == NULL || d->turn == loop->turns) {
+        return 0;               /* it has had its turn: one event was the kernel's, one datagram_read_later()'s */
+    }
+    d->turn = loop->turns;
+    int rc, most = loop->debug ? 1 : DATAGRAM_BATCH, more, may_go_on;
+    do {
+        unsigned slots = loop->debug ? 1 : d->slots;
+        rc = d->count > 0 ? 0 : datagram_receive(d, slots);
+        more = slots == 1 ? d->count > 0 : d->count == slots;
+        do {
+            rc = rc < 0 || d->count == 0 ? rc : datagram_deliver(d);
+            most--;
+            may_go_on = rc == 0 && datagram_may_go_on(d, loop);
+        } while (may_go_on && d->count > 0);
+    } while (may_go_on && more && most > 0);
+    /* who has to wait after all gets one at a time from then on: fewer wait here, more where others may look for them */
+    d->slots = may_go_on && d->ip ? DATAGRAM_SLOTS : d->count > 0 ? 1 : d->slots;
+    return t->closing ? (datagram_forget(d), rc) : datagram_read_later(t) < 0 ? -1 : rc;
+}
+/* ---- sending ---------------------------------------------------------------------------------------------------- */
+
+/* The address to send to, in C; NULL: the Python socket has to deal with it. */
+static const datagram_peer *
+datagram_to(AfDatagram *d, PyObject *to)
+{
+    if (to == d->from.obj) {
+        return &d->from;
+    }
+    if (to != d->to.obj) {
+        af_sockaddr addr;
+        socklen_t len;
+        if (!af_address_from_python(d->family, to, &addr, &len)) {
+            return NULL;
+        }
+        memcpy(&d->to.addr, &addr, len);
+        d->to.len = len;
+        Py_XSETREF(d->to.obj, Py_NewRef(to));
+    }
+    return &d->to;
+}
+
+/* What sendto() or send() gave, by the Python socket. */
+static int
+datagram_send_plainly(AfDatagram *d, PyObject *data, PyObject *to)
+{
+    PyObject *sock = Py_NewRef(d->t.sock);
+    PyObject *res = d->connected || (to == NULL && d->unnamed)
+                        ? PyObject_CallMethod(sock, "send", "O", data)
+                        : PyObject_CallMethod(sock, "sendto", "OO", data, to == NULL ? Py_None : to);
+    Py_DECREF(sock);
+    if (res != NULL) {
+        Py_DECREF(res);
+        return DATAGRAM_SENT;
+    }
+    if (datagram_would_block()) {
+        PyErr_Clear();
+        return DATAGRAM_WAITS;
+    }
+    return DATAGRAM_FAILED;
+}
+
+/* Send one datagram, whose bytes are at buffer; to: where to, or NULL. */
+static int
+datagram_send(AfDatagram *d, PyObject *data, const void *buffer, size_t size, PyObject *to)
+{
+    if (d->t.sock == NULL) {
+        return DATAGRAM_SENT;       /* an audit hook, or an address that was dropped, had the loop run to the end */
+    }
+    const struct sockaddr *addr = NULL;
+    socklen_t len = 0;
+    if (!d->connected && !(to == NULL && d->unnamed)) {
+        const datagram_peer *peer = to == NULL ? NULL : datagram_to(d, to);
+        if (peer == NULL || !datagram_is_plain(d)) {
+            return datagram_send_plainly(d, data, to);
+        }
+        if (af_unlikely(PySys_Audit("socket.sendto", "OO", d->t.sock, to) < 0)) {
+            return DATAGRAM_FAILED;
+        }
+        peer = datagram_to(d, to);      /* a hook may have sent something itself */
+        addr = &peer->addr.any;
+        len = peer->len;
+    }
+    if (!datagram_is_plain(d)) {
+        return datagram_send_plainly(d, data, to);
+    }
+    if (sendto(d->t.fd, buffer, size, MSG_NOSIGNAL | MSG_DONTWAIT, addr, len) >= 0) {
+        return DATAGRAM_SENT;
+    }
+    if (errno == EAGAIN || errno == EINTR) {
+        return DATAGRAM_WAITS;
+    }
+    PyErr_SetFromErrno(PyExc_OSError);
+    return DATAGRAM_FAILED;
+}
+
+/* Send what waits, as much as the socket takes. */
+static int
+datagram_flush(AfDatagram *d)
+{
+    AfTransport *t = &d->t;
+    af_backlog *out = &d->out;
+    if (t->lost) {
+        return af_transport_want(t, 0, AF_WRITE);
+    }
+    if (d->flushing) {
+        return 0;
+    }
+    while (out->count > 0) {
+        PyObject *data = Py_NewRef(out->chunks[out->first].bytes);
+        PyObject *to = Py_XNewRef(out->chunks[out->first].to);
+        d->flushing = 1;        /* whatever runs meanwhile leaves the first one where it is; or drops them all */
+        int rc = datagram_send(d, data, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), to);
+        d->flushing = 0;
+        if (rc != DATAGRAM_WAITS && out->count > 0) {
+            af_backlog_pop(out);
+        }
+        Py_DECREF(data);
+        Py_XDECREF(to);
+        if (rc == DATAGRAM_FAILED) {
+            return datagram_failed(d, datagram_write_error);    /* and the others in the next turn */
+        }
+        if (rc == DATAGRAM_WAITS) {
+            break;
+        }
+    }
+    if (t->lost) {
+        return 0;
+    }
+    if (af_transport_maybe_resume(t) < 0) {     /* the protocol may send, or close */
+        return -1;
+    }
+    if (out->count > 0 || t->lost) {
+        return 0;
+    }
+    if (af_transport_want(t, 0, AF_WRITE) < 0) {
+        return -1;
+    }
+    return t->closing ? (t->lost++, af_transport_end(t, Py_None)) : 0;
+}
+
+/* A bytes object with data's contents, which nobody can change any more: a new reference. */
+static PyObject *
+datagram_snapshot(PyObject *data, const void *buffer, size_t size)
+{
+    return PyBytes_CheckExact(data) ? Py_NewRef(data) : PyBytes_FromStringAndSize(buffer, (Py_ssize_t)size);
+}
+
+/* Send at once, or have it wait.  0 or -1. */
+static int
+datagram_put(AfDatagram *d, PyObject *data, const void *buffer, size_t size, PyObject *to)
+{
+    AfTransport *t = &d->t;
+    if (d->out.count == 0) {
+        int rc = datagram_send(d, data, buffer, size, to);
+        if (af_likely(rc == DATAGRAM_SENT)) {
+            return 0;
+        }
+        if (rc == DATAGRAM_FAILED) {
+            return datagram_failed(d, datagram_write_error);
+        }
+        if (t->lost) {
+            return 0;           /* too late to wait */
+        }
+        if (!(af_io_wants(&t->io) & AF_WRITE) && af_transport_start_writing(t) < 0) {
+            return -1;
+        }
+    }
+    PyObject *bytes = datagram_snapshot(data, buffer, size);
+    if (bytes == NULL || af_backlog_add_datagram_steal(&d->out, bytes, to) < 0) {
+        return -1;
+    }
+    return af_transport_maybe_pause(t);
+}
+
+/* datagram_put() with the bytes of data, whichever kind of buffer it is. */
+static int
+datagram_put_buffer(AfDatagram *d, PyObject *data, PyObject *to)
+{
+    Py_buffer view;
+    PyObject *flat = NULL;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        /* not contiguous: the bytes in their order */
+        PyErr_Clear();
+        flat = PyBytes_FromObject(data);
+        if (flat == NULL || PyObject_GetBuffer(flat, &view, PyBUF_SIMPLE) < 0) {
+            Py_XDECREF(flat);
+            return d->out.count == 0 ? af_transport_fatal(&d->t, datagram_write_error) : -1;
+        }
+    }
+    int rc = datagram_put(d, flat != NULL ? flat : data, view.buf, (size_t)view.len, to);
+    PyBuffer_Release(&view);
+    Py_XDECREF(flat);
+    return rc;
+}
+
+/* The address a datagram goes to, if one is given that may be: borrowed.  0 or -1. */
+static int
+datagram_check_address(AfDatagram *d, PyObject **to)
+{
+    if (d->address == NULL) {
+        return 0;
+    }
+    int good = *to == NULL ? 1 : PyObject_RichCompareBool(*to, d->address, Py_EQ);
+    if (good == 0) {
+        PyErr_Format(PyExc_ValueError, "Invalid address: must be None or %S", d->address);
+    }
+    *to = d->address;
+    return good > 0 ? 0 : -1;
+}
+
+/* sendto(data, addr=None): both by place or by name.  0 or -1. */
+static int
+datagram_sendto_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject *values[2])
+{
+    static const char *const names[2] = {"data", "addr"};
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (nargs > 2) {
+        PyErr_Format(PyExc_TypeError, "sendto() takes at most 2 arguments (%zd given)", nargs + nkw);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        values[i] = args[i];
+    }
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
+        int k = PyUnicode_CompareWithASCIIString(name, names[0]) == 0 ? 0 : 1;
+        if (values[k] != NULL || PyUnicode_CompareWithASCIIString(name, names[k]) != 0) {
+            PyErr_Format(PyExc_TypeError, "sendto() got an unexpected or repeated argument '%U'", name);
+            return -1;
+        }
+        values[k] = args[nargs + i];
+    }
+    if (values[0] == NULL) {
+        PyErr_SetString(PyExc_TypeError, "sendto() missing required argument 'data'");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+datagram_sendto(AfDatagram *d, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *values[2] = {NULL, NULL};
+    if (datagram_sendto_args(args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    PyObject *data = values[0], *to = values[1] == Py_None ? NULL : values[1];
+    if (af_unlikely(!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data))) {
+        PyObject *name = PyType_GetName(Py_TYPE(data));
+        PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R", name);
+        Py_XDECREF(name);
+        return NULL;
+    }
+    if (!AF_DATAGRAM_SENDS_EMPTY) {
+        Py_ssize_t size = PyObject_Size(data);
+        if (size <= 0) {
+            return size < 0 ? NULL : Py_NewRef(Py_None);
+        }
+    }
+    if (datagram_check_address(d, &to) < 0) {
+        return NULL;
+    }
+    int rc;
+    if (af_unlikely(d->t.lost) && (d->address != NULL || d->t.sock == NULL)) {
+        rc = af_transport_write_lost(&d->t);
+    }
+    else if (af_likely(PyBytes_CheckExact(data))) {
+        rc = datagram_put(d, data, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), to);
+    }
+    else {
+        rc = datagram_put_buffer(d, data, to);
+    }
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+static int
+datagram_ready(AfIo *io, unsigned what)
+{
+    AfDatagram *d = (AfDatagram *)io;
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
+    af_call_context *c = what == AF_READ ? &d->t.reading : &d->t.writing;
+    PyObject *mark;
+    int rc = af_call_context_enter(loop, c, &mark);
+    if (rc == 0) {
+        rc = what == AF_READ ? datagram_read(d) : datagram_flush(d);
+        if (af_call_context_leave(loop, c, mark) < 0) {
+            rc = -1;
+        }
+    }
+    if (af_unlikely(rc < 0)) {
+        rc = af_transport_report(&d->t, loop);
+    }
+    Py_DECREF(loop);
+    return rc;
+}
+
+/* What kind of socket it is, and whether it has a peer.  0 or -1. */
+static int
+datagram_look(AfDatagram *d)
+{
+    AfTransport *t = &d->t;
+    int family = 0, type = 0;
+    socklen_t len = sizeof(family);
+    if (t->fd_in_sock && getsockopt(t->fd, SOL_SOCKET, SO_DOMAIN, &family, &len) == 0 && af_address_knows(family)) {
+        d->family = family;
+        len = sizeof(type);
+        d->ip = family != AF_UNIX && getsockopt(t->fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_DGRAM;
+    }
+    PyObject *peer = PyObject_CallMethod(t->io.extra, "get", "s", "peername");
+    int connected = peer == NULL ? -1 : PyObject_IsTrue(peer);
+    d->connected = connected > 0;
+    d->unnamed = peer != Py_None;
+    Py_XDECREF(peer);
+    return connected < 0 ? -1 : 0;
+}
+
+/* Until it is made it is like one that is lost: its methods do nothing. */
+static PyObject *
+datagram_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    AfDatagram *d = (AfDatagram *)type->tp_alloc(type, 0);
+    if (d != NULL) {
+        d->t.io.ready = datagram_ready;
+        d->t.backlog = datagram_backlog;
+        d->t.drop_backlog = datagram_drop_backlog;
+        d->t.resumed = datagram_read_later;
+        d->slots = 1;
+        d->t.closing = 1;
+        d->t.lost = 1;
+    }
+    return (PyObject *)d;
+}
+
+static int
+datagram_tp_init(AfDatagram *d, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"loop", "sock", "protocol", "address", "waiter", "extra", "context", NULL};
+    PyObject *loop, *sock, *protocol, *address = Py_None, *waiter = Py_None, *extra = Py_None, *context = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OOOO:DatagramTransport", names, &loop, &sock, &protocol, &address,
+                                     &waiter, &extra, &context)) {
+        return -1;
+    }
+    int only = PyObject_IsTrue(address);
+    if (only < 0 || af_transport_init(&d->t, loop, sock, protocol, extra, Py_None, context, 0) < 0 || datagram_look(d) < 0) {
+        return -1;
+    }
+    d->address = only ? Py_NewRef(address) : NULL;
+    return af_transport_schedule_start(&d->t, waiter);
+}
+
+static int
+datagram_tp_traverse(AfDatagram *d, visitproc visit, void *arg)
+{
+    Py_VISIT(d->address);
+    Py_VISIT(d->from.obj);
+    Py_VISIT(d->to.obj);
+    for (unsigned i = 0; i < DATAGRAM_SLOTS; i++) {
+        Py_VISIT(d->received[i].data);
+        Py_VISIT(d->received[i].from.obj);
+    }
+    for (size_t i = 0; i < d->out.count; i++) {
+        Py_VISIT(d->out.chunks[d->out.first + i].to);
+    }
+    return af_transport_traverse(&d->t, visit, arg);
+}
+
+static int
+datagram_tp_clear(AfDatagram *d)
+{
+    Py_CLEAR(d->address);
+    Py_CLEAR(d->from.obj);
+    Py_CLEAR(d->to.obj);
+    datagram_forget(d);
+    return af_transport_clear(&d->t);       /* the backlog, too */
+}
+
+static void
+datagram_tp_dealloc(AfDatagram *d)
+{
+    PyTypeObject *type = Py_TYPE(d);
+    if (PyObject_CallFinalizerFromDealloc((PyObject *)d) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(d);
+    if (d->t.weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)d);
+    }
+    datagram_tp_clear(d);
+    type->tp_free(d);
+    Py_DECREF(type);
+}
+
+static PyMethodDef datagram_methods[] = {
+    {"sendto", (PyCFunction)(void (*)(void))datagram_sendto, METH_FASTCALL | METH_KEYWORDS,
+     "sendto($self, data, addr=None)\n--\n\n"
+     "Send data (bytes, bytearray or memoryview) as one datagram, at once or as soon as the socket takes it.\n\n"
+     "TypeError for anything else, ValueError if addr is not the one that the transport was made for.  Other errors go\n"
+     "to the protocol's error_received()."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef datagram_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(AfTransport, weakrefs), READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(AfTransport, dict), READONLY, NULL},
+    {"_address", T_OBJECT, offsetof(AfDatagram, address), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef datagram_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot datagram_slots[] = {
+    {Py_tp_doc, (void *)"DatagramTransport(loop, sock, protocol, address=None, waiter=None, extra=None, context=None)\n"
+                         "--\n\nTransport of a UDP or Unix datagram socket; made by create_datagram_endpoint()."},
+    {Py_tp_new, datagram_tp_new},
+    {Py_tp_init, datagram_tp_init},
+    {Py_tp_dealloc, datagram_tp_dealloc},
+    {Py_tp_finalize, af_transport_finalize},
+    {Py_tp_traverse, datagram_tp_traverse},
+    {Py_tp_clear, datagram_tp_clear},
+    {Py_tp_repr, af_transport_repr},
+    {Py_tp_methods, datagram_methods},
+    {Py_tp_members, datagram_members},
+    {Py_tp_getset, datagram_getset},
+    {0, NULL},
+};
+
+static PyType_Spec datagram_spec = {
+    "asyncfast.DatagramTransport", sizeof(AfDatagram), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, datagram_slots,
+};
+
+AF_API int
+af_datagram_setup(PyObject *module, AfState *st)
+{
+    st->DatagramType = af_transport_type(module, "DatagramTransport", &datagram_spec);
+    return st->DatagramType == NULL ? -1
+                                    : PyModule_AddObjectRef(module, "DatagramTransport", (PyObject *)st->DatagramType);
+}
+
+#undef DATAGRAM_BATCH
+#undef DATAGRAM_SLOTS

@@ -1,0 +1,332 @@
+/* Accepting connections.
+
+   One wake-up accepts a bounded number of them.  Each is then handed to the protocol factory by a callback of its own, in
+   the next turn and in a context of its own, as asyncio's accepting task does; there is no task here, and no future.
+   Out of descriptors or memory, the listener steps aside for a while (asyncio's ACCEPT_RETRY_DELAY) and goes on.
+
+   Belongs to its loop's thread.  Runs Python: the protocol factory, the exception handler. */
+#include "net/listener.h"
+
+#include "net/address.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* However long the queue: others are waiting too. */
+#define LISTENER_BATCH 64
+
+typedef struct {
+    AfIo io;
+    PyObject *sock;             /* the listening socket; NULL once stopped */
+    PyObject *factory;          /* of protocols */
+    PyObject *server;
+    PyObject *context;          /* of create_server(context=), or NULL */
+    PyObject *make_socket;      /* socket.socket */
+    PyObject *accepted;         /* our bound method */
+    af_call_context call;
+    int fd, family, type, proto, batch;
+} AfListener;
+
+/* ---- accepting -------------------------------------------------------------------------------------------------- */
+
+/* The Python socket of a new connection, which owns fd from here on; or NULL and fd is closed. */
+static PyObject *
+listener_socket(AfListener *l, int fd)
+{
+    /* SOCK_NONBLOCK tells socket.socket that the fd is non-blocking already */
+    PyObject *args = Py_BuildValue("iiii", l->family, l->type | SOCK_NONBLOCK, l->proto, fd);
+    PyObject *conn = args == NULL ? NULL : PyObject_Call(l->make_socket, args, NULL);
+    Py_XDECREF(args);
+    if (conn == NULL) {
+        close(fd);
+    }
+    return conn;
+}
+
+static PyObject *
+listener_address(PyObject *conn, const af_sockaddr *addr, socklen_t len)
+{
+    PyObject *address = NULL;
+    if (af_address_to_python(addr, len, &address) == 0) {
+        address = PyObject_CallMethod(conn, "getpeername", NULL);
+        if (address == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+            PyErr_Clear();
+            address = Py_NewRef(Py_None);
+        }
+    }
+    return address;
+}
+
+/* To be given to the factory in the next turn. */
+static int
+listener_schedule(AfListener *l, PyObject *conn, PyObject *address)
+{
+    AfLoop *loop = l->io.loop;
+    if (loop->debug) {
+        PyObject *res = PyObject_CallMethod(loop->st->hooks, "accepted_debug", "OOO", l->server, address, conn);
+        Py_XDECREF(res);
+        if (res == NULL) {
+            return -1;
+        }
+    }
+    PyObject *context = l->context == NULL ? NULL : PyContext_Copy(l->context);
+    PyObject *pair = context == NULL && l->context != NULL ? NULL : PyTuple_Pack(2, conn, address);
+    int rc = pair == NULL ? -1 : af_call_soon(loop->st, (PyObject *)loop, l->accepted, pair, context);
+    Py_XDECREF(context);
+    Py_XDECREF(pair);
+    return rc;
+}
+
+/* 1: accepted one; 0: there is none; -1. */
+static int
+listener_accept_one(AfListener *l)
+{
+    af_sockaddr addr;
+    socklen_t len = sizeof(addr);
+    int fd = accept4(l->fd, &addr.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        if (errno == ECONNABORTED) {
+            return 1;           /* gone before we came to it */
+        }
+        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+            return 0;
+        }
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    PyObject *conn = listener_socket(l, fd);
+    PyObject *address = conn == NULL ? NULL : listener_address(conn, &addr, len);
+    int rc = address == NULL ? -1 : listener_schedule(l, conn, address);
+    Py_XDECREF(conn);
+    Py_XDECREF(address);
+    return rc < 0 ? -1 : 1;
+}
+
+static int
+listener_is_exit(void)
+{
+    return PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
+/* accept() failed: out of something (asyncio's list), it will be tried again later; anything else is reported. */
+static int
+listener_failed(AfListener *l, AfLoop *loop)
+{
+    if (listener_is_exit()) {
+        return -1;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *res = PyObject_CallMethod(loop->st->hooks, "accept_failed", "OOO", (PyObject *)loop, (PyObject *)l, exc);
+    Py_DECREF(exc);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+static int
+listener_ready(AfIo *io, unsigned Py_UNUSED(what))
+{
+    AfListener *l = (AfListener *)io;
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
+    PyObject *mark;
+    int rc = af_call_context_enter(loop, &l->call, &mark);
+    if (rc == 0) {
+        rc = 1;
+        for (int i = 0; rc == 1 && i < l->batch && af_io_wants(io) & AF_READ; i++) {
+            rc = listener_accept_one(l);
+        }
+        if (af_call_context_leave(loop, &l->call, mark) < 0) {
+            rc = -1;
+        }
+    }
+    if (rc < 0) {
+        rc = listener_failed(l, loop);
+    }
+    Py_DECREF(loop);
+    return rc < 0 ? -1 : 0;
+}
+
+/* A new connection: its protocol and its transport. */
+static PyObject *
+listener_accepted(AfListener *l, PyObject *pair)
+{
+    AfState *st = af_state_of_type(Py_TYPE(l));
+    PyObject *conn = PyTuple_GET_ITEM(pair, 0), *transport = NULL;
+    PyObject *protocol = PyObject_CallNoArgs(l->factory);
+    PyObject *extra = protocol == NULL ? NULL : PyDict_New();
+    if (extra != NULL && PyDict_SetItemString(extra, "peername", PyTuple_GET_ITEM(pair, 1)) == 0) {
+        PyObject *args[] = {(PyObject *)l->io.loop, conn, protocol, Py_None, extra, l->server,
+                            l->context == NULL ? Py_None : l->context};
+        transport = PyObject_Vectorcall((PyObject *)st->StreamType, args, sizeof(args) / sizeof(args[0]), NULL);
+    }
+    Py_XDECREF(extra);
+    PyObject *res = Py_None;
+    if (transport == NULL && !listener_is_exit()) {
+        PyObject *exc = PyErr_GetRaisedException();
+        res = PyObject_CallMethod(st->hooks, "accepted_failed", "OOOO", (PyObject *)l->io.loop, conn,
+                                  protocol == NULL ? Py_None : protocol, exc);
+        Py_XDECREF(res);
+        Py_DECREF(exc);
+    }
+    else if (transport == NULL) {
+        res = NULL;
+    }
+    Py_XDECREF(protocol);
+    Py_XDECREF(transport);
+    return res == NULL ? NULL : Py_NewRef(Py_None);
+}
+
+/* ---- methods ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+listener_pause(AfListener *l, PyObject *Py_UNUSED(ignored))
+{
+    return l->io.watch != NULL && af_io_want(&l->io, 0) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+listener_resume(AfListener *l, PyObject *Py_UNUSED(ignored))
+{
+    return l->io.watch != NULL && af_io_want(&l->io, AF_READ) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+listener_stop(AfListener *l, PyObject *Py_UNUSED(ignored))
+{
+    af_io_release(&l->io);
+    Py_CLEAR(l->sock);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+listener_get_sock(AfListener *l, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(l->sock == NULL ? Py_None : l->sock);
+}
+
+static PyMethodDef listener_methods[] = {
+    {"_accepted", (PyCFunction)listener_accepted, METH_O,
+     "_accepted($self, pair, /)\n--\n\nMake protocol and transport for (socket, address)."},
+    {"_pause", (PyCFunction)listener_pause, METH_NOARGS, "_pause($self, /)\n--\n\nAccept nothing until _resume()."},
+    {"_resume", (PyCFunction)listener_resume, METH_NOARGS, "_resume($self, /)\n--\n\nAccept; nothing if stopped."},
+    {"_stop", (PyCFunction)listener_stop, METH_NOARGS, "_stop($self, /)\n--\n\nLet go of the socket."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef listener_getset[] = {
+    {"_sock", (getter)listener_get_sock, NULL, "The listening socket; None once stopped.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+static int
+listener_int(PyObject *sock, const char *name, int *value)
+{
+    PyObject *attr = PyObject_GetAttrString(sock, name);
+    *value = attr == NULL ? -1 : (int)PyLong_AsLong(attr);
+    Py_XDECREF(attr);
+    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+listener_tp_init(AfListener *l, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"loop", "sock", "protocol_factory", "server", "backlog", "context", NULL};
+    AfState *st = af_state_of_type(Py_TYPE(l));
+    PyObject *loop, *sock, *factory, *server, *context;
+    int backlog;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOiO:Listener", names, st->LoopType, &loop, &sock, &factory,
+                                     &server, &backlog, &context)) {
+        return -1;
+    }
+    if (l->io.loop != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a listener is made only once");
+        return -1;
+    }
+    l->fd = PyObject_AsFileDescriptor(sock);
+    if (l->fd < 0 || listener_int(sock, "family", &l->family) < 0 || listener_int(sock, "type", &l->type) < 0 ||
+        listener_int(sock, "proto", &l->proto) < 0) {
+        return -1;
+    }
+    PyObject *module = PyImport_ImportModule("socket");
+    l->make_socket = module == NULL ? NULL : PyObject_GetAttrString(module, "socket");
+    Py_XDECREF(module);
+    l->accepted = PyObject_GetAttrString((PyObject *)l, "_accepted");
+    l->call.context = l->make_socket == NULL || l->accepted == NULL ? NULL
+                    : af_context_take((AfLoop *)loop, &l->call.shared);
+    if (l->call.context == NULL || af_loop_check_closed((AfLoop *)loop) < 0 ||
+        af_io_claim(&l->io, (AfLoop *)loop, l->fd) < 0) {
+        return -1;
+    }
+    l->batch = backlog < 1 ? 1 : backlog < LISTENER_BATCH ? backlog : LISTENER_BATCH;
+    l->io.ready = listener_ready;
+    l->io.loop = (AfLoop *)Py_NewRef(loop);
+    l->sock = Py_NewRef(sock);
+    l->factory = Py_NewRef(factory);
+    l->server = Py_NewRef(server);
+    l->context = context == Py_None ? NULL : Py_NewRef(context);
+    return af_io_want(&l->io, AF_READ);
+}
+
+static int
+listener_tp_traverse(AfListener *l, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(l));
+    Py_VISIT((PyObject *)l->io.loop);
+    Py_VISIT(l->sock);
+    Py_VISIT(l->factory);
+    Py_VISIT(l->server);
+    Py_VISIT(l->context);
+    Py_VISIT(l->make_socket);
+    Py_VISIT(l->accepted);
+    Py_VISIT(l->call.context);
+    return 0;
+}
+
+static int
+listener_tp_clear(AfListener *l)
+{
+    af_io_release(&l->io);
+    Py_CLEAR(l->sock);
+    Py_CLEAR(l->factory);
+    Py_CLEAR(l->server);
+    Py_CLEAR(l->context);
+    Py_CLEAR(l->make_socket);
+    Py_CLEAR(l->accepted);
+    Py_CLEAR(l->call.context);
+    Py_CLEAR(l->io.loop);
+    return 0;
+}
+
+static void
+listener_tp_dealloc(AfListener *l)
+{
+    PyTypeObject *type = Py_TYPE(l);
+    PyObject_GC_UnTrack(l);
+    listener_tp_clear(l);
+    type->tp_free(l);
+    Py_DECREF(type);
+}
+
+static PyType_Slot listener_slots[] = {
+    {Py_tp_doc, (void *)"_Listener(loop, sock, protocol_factory, server, backlog, context)\n--\n\n"
+                         "Accepts the connections of a listening socket; made by the loop."},
+    {Py_tp_init, listener_tp_init},
+    {Py_tp_dealloc, listener_tp_dealloc},
+    {Py_tp_traverse, listener_tp_traverse},
+    {Py_tp_clear, listener_tp_clear},
+    {Py_tp_methods, listener_methods},
+    {Py_tp_getset, listener_getset},
+    {0, NULL},
+};
+
+static PyType_Spec listener_spec = {
+    "asyncfast._Listener", sizeof(AfListener), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, listener_slots,
+};
+
+AF_API int
+af_listener_setup(PyObject *module, AfState *st)
+{
+    st->ListenerType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &listener_spec, NULL);
+    return st->ListenerType == NULL ? -1 : PyModule_AddObjectRef(module, "_Listener", (PyObject *)st->ListenerType);
+}

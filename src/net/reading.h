@@ -1,0 +1,52 @@
+/* Reading without an allocation per read.
+
+   Everything is read into the loop's one large bytes object.  Small data is copied out of it; large data is not: the
+   object itself is lent to the protocol, cut to length, and comes back if nobody has kept it.  So no read allocates more
+   than it received, and none makes the heap grow and shrink.  A protocol that keeps what it gets (a stream reader's buffer
+   does not, a list of chunks does) is given copies from then on. */
+#ifndef AF_NET_READING_H
+#define AF_NET_READING_H
+
+#include "net/transport.h"
+
+/* Copying less than that costs less than what lending may (bench: net, protocol echo). */
+#define AF_LEND_FROM ((size_t)16 * 1024)
+
+/* The loop's buffer; NULL with MemoryError.  It goes to af_reading_deliver(), or back to loop->read_buffer before any
+   Python runs.  Until then a loop that is run inside a callback makes its own. */
+static inline PyObject *
+af_reading_take(AfLoop *loop)
+{
+    PyObject *buffer = loop->read_buffer;
+    loop->read_buffer = NULL;
+    return buffer != NULL ? buffer : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)AF_READ_SIZE);
+}
+
+/* The n > 0 bytes that were read into buffer go to deliver(): 0 or -1.  *keeps: the protocol has kept what was lent. */
+static inline int
+af_reading_deliver(AfTransport *t, PyObject *buffer, ssize_t n, char *keeps, int (*deliver)(AfTransport *, PyObject *))
+{
+    AfLoop *loop = t->io.loop;
+    if ((size_t)n < AF_LEND_FROM || *keeps) {
+        PyObject *data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n);
+        loop->read_buffer = buffer;
+        int rc = data == NULL ? -1 : deliver(t, data);
+        Py_XDECREF(data);
+        return rc;
+    }
+    af_bytes_set_length(buffer, n);
+    Py_INCREF(loop);
+    int rc = deliver(t, buffer);
+    if (Py_REFCNT(buffer) == 1 && loop->read_buffer == NULL && !loop->closed) {
+        af_bytes_set_length(buffer, (Py_ssize_t)AF_READ_SIZE);
+        loop->read_buffer = buffer;
+    }
+    else {
+        *keeps = Py_REFCNT(buffer) > 1;
+        Py_DECREF(buffer);
+    }
+    Py_DECREF(loop);
+    return rc;
+}
+
+#endif
