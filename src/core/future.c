@@ -525,7 +525,7 @@ future_tp_repr(PyObject *self)
         return busy < 0 ? NULL : PyUnicode_FromString("...");
     }
     PyObject *res = NULL;
-    PyObject *info = PyObject_CallMethod(self, "_repr_info", NULL);
+    PyObject *info = af_call_method(self, "_repr_info", NULL);
     PyObject *space = PyUnicode_FromString(" ");
     PyObject *text = info == NULL || space == NULL ? NULL : PyUnicode_Join(space, info);
     if (text != NULL) {

@@ -221,7 +221,7 @@ handle_report(AfHandle *h)
     }
     AfState *st = ((AfLoop *)h->loop)->st;
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *res = PyObject_CallMethod(st->hooks, "callback_failed", "OO", (PyObject *)h, exc);
+    PyObject *res = af_call_method(st->hooks, "callback_failed", "OO", (PyObject *)h, exc);
     Py_DECREF(exc);
     if (res == NULL) {
         return -1;
@@ -347,14 +347,14 @@ handle_repr_info(AfHandle *h, PyObject *Py_UNUSED(ignored))
 {
     AfState *st = af_state_of_type(Py_TYPE(h));
     PyObject *cls = Py_TYPE(h) == st->TimerHandleType ? st->asyncio_TimerHandle : st->asyncio_Handle;
-    return PyObject_CallMethod(cls, "_repr_info", "O", (PyObject *)h);
+    return af_call_method(cls, "_repr_info", "O", (PyObject *)h);
 }
 
 static PyObject *
 handle_tp_repr(PyObject *self)
 {
     AfState *st = af_state_of_type(Py_TYPE(self));
-    return PyObject_CallMethod(st->asyncio_Handle, "__repr__", "O", self);
+    return af_call_method(st->asyncio_Handle, "__repr__", "O", self);
 }
 
 static PyObject *
@@ -462,7 +462,7 @@ timer_handle_tp_richcompare(PyObject *self, PyObject *other, int op)
         return truth < 0 ? NULL : PyBool_FromLong(!truth);
     }
     AfState *st = af_state_of_type(Py_TYPE(self));
-    return PyObject_CallMethod(st->asyncio_TimerHandle, names[op], "OO", self, other);
+    return af_call_method(st->asyncio_TimerHandle, names[op], "OO", self, other);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */

@@ -62,7 +62,7 @@ loop_now(AfLoop *loop, double *now)
         *now = (double)af_clock_ns() / 1e9;
         return 0;
     }
-    PyObject *res = PyObject_CallMethod((PyObject *)loop, "time", NULL);
+    PyObject *res = af_call_method((PyObject *)loop, "time", NULL);
     *now = res == NULL ? -1.0 : PyFloat_AsDouble(res);
     Py_XDECREF(res);
     return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
@@ -96,8 +96,8 @@ af_loop_check_closed(AfLoop *loop)
 static int
 loop_call_check(AfLoop *loop, const char *check, PyObject *callback, const char *method)
 {
-    PyObject *res = callback == NULL ? PyObject_CallMethod((PyObject *)loop, check, NULL)
-                                     : PyObject_CallMethod((PyObject *)loop, check, "Os", callback, method);
+    PyObject *res = callback == NULL ? af_call_method((PyObject *)loop, check, NULL)
+                                     : af_call_method((PyObject *)loop, check, "Os", callback, method);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
 }
@@ -448,7 +448,7 @@ loop_create_future(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 AF_API PyObject *
 af_loop_inherited(AfLoop *loop, const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *func = PyObject_GetAttrString(loop->st->hooks, name);
+    PyObject *func = af_get_attr(loop->st->hooks, name);
     if (func == NULL) {
         return NULL;
     }
@@ -614,13 +614,13 @@ loop_fire_timers(AfLoop *loop)
 static int
 loop_run_foreign(PyObject *handle)
 {
-    PyObject *cancelled = PyObject_GetAttrString(handle, "_cancelled");
+    PyObject *cancelled = af_get_attr(handle, "_cancelled");
     int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
     Py_XDECREF(cancelled);
     if (skip != 0) {
         return skip < 0 ? -1 : 0;
     }
-    PyObject *res = PyObject_CallMethod(handle, "_run", NULL);
+    PyObject *res = af_call_method(handle, "_run", NULL);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
 }
@@ -662,7 +662,7 @@ loop_run_entry_debug(AfLoop *loop, PyObject *obj, int kind)
     double took = (double)(af_clock_ns() - start) / 1e9;
     Py_CLEAR(loop->current_handle);
     if (rc == 0 && took >= loop->slow_callback_duration) {
-        PyObject *res = PyObject_CallMethod(loop->st->hooks, "slow_callback", "Od", obj, took);
+        PyObject *res = af_call_method(loop->st->hooks, "slow_callback", "Od", obj, took);
         Py_XDECREF(res);
         rc = res == NULL ? -1 : 0;
     }
@@ -898,8 +898,8 @@ loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
 static int
 loop_method_is_ours(AfLoop *loop, const char *name)
 {
-    PyObject *mine = PyObject_GetAttrString((PyObject *)loop->st->LoopType, name);
-    PyObject *its = mine == NULL ? NULL : PyObject_GetAttrString((PyObject *)Py_TYPE(loop), name);
+    PyObject *mine = af_get_attr((PyObject *)loop->st->LoopType, name);
+    PyObject *its = mine == NULL ? NULL : af_get_attr((PyObject *)Py_TYPE(loop), name);
     int same = its == NULL ? -1 : mine == its;
     Py_XDECREF(mine);
     Py_XDECREF(its);

@@ -292,7 +292,7 @@ static PyObject *
 sleep_close(AfSleep *s, PyObject *Py_UNUSED(ignored))
 {
     if (s->stage == AF_SLEEP_INNER) {
-        return PyObject_CallMethod(s->inner, "close", NULL);
+        return af_call_method(s->inner, "close", NULL);
     }
     Py_INCREF(s);
     af_sleep_forget(s);

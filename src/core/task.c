@@ -467,7 +467,7 @@ task_report(AfTask *t)
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *res = PyObject_CallMethod(t->fut.st->hooks, "step_failed", "OO", (PyObject *)t, exc);
+    PyObject *res = af_call_method(t->fut.st->hooks, "step_failed", "OO", (PyObject *)t, exc);
     Py_DECREF(exc);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;

@@ -4,6 +4,7 @@
    ring, so that the table cannot change under them. */
 #include "core/watch.h"
 
+#include "core/context.h"
 #include "core/handle.h"
 #include "rt/args.h"
 
@@ -292,6 +293,40 @@ af_op_forget(AfLoop *loop, AfOp *op, int fd, unsigned what)
     watch_want_less_lazily(loop, w);
     watch_free_if_idle(loop, w);
     Py_DECREF(op);          /* the caller holds another */
+}
+
+AF_API int
+af_watch_rouse(AfLoop *loop, int fd)
+{
+    AfFdWatch *w = watch_find(loop, fd);
+    if (w == NULL) {
+        return 0;
+    }
+    PyObject *parties[2] = {w->reader, w->writer};
+    unsigned ops = w->ops;
+    w->reader = w->writer = NULL;
+    w->ops = 0;
+    watch_want_less(loop, w);
+    watch_free_if_idle(loop, w);
+    int rc = 0;
+    for (int i = 0; i < 2; i++) {
+        PyObject *party = parties[i];
+        if (party == NULL) {
+            continue;
+        }
+        if (rc == 0 && ops & (i == 0 ? AF_READ : AF_WRITE)) {
+            rc = ((AfOp *)party)->wake((AfOp *)party);
+        }
+        else if (rc == 0) {
+            rc = af_handle_run((AfHandle *)party);
+            af_context_leave(loop);     /* whoever called us has a context entered below that one */
+            if (Py_REFCNT(party) > 1) {
+                af_handle_outlives((AfHandle *)party);
+            }
+        }
+        Py_DECREF(party);
+    }
+    return rc;
 }
 
 /* ---- owners ----------------------------------------------------------------------------------------------------- */

@@ -52,6 +52,8 @@ AF_API void af_io_release(AfIo *io);                        /* before fd is clos
 /* op waits for what (AF_READ or AF_WRITE) of sock, whose fd it is; whoever waited is pushed aside, as by add_reader(). */
 AF_API int af_op_wait(AfLoop *loop, AfOp *op, PyObject *sock, int fd, unsigned what);      /* 0 or -1 */
 AF_API void af_op_forget(AfLoop *loop, AfOp *op, int fd, unsigned what);
+/* fd has been closed by its owner: whoever else waits for it is woken, and finds out.  0, or -1 as of a callback. */
+AF_API int af_watch_rouse(AfLoop *loop, int fd);
 AF_API AfIo *af_watch_owner_of(AfLoop *loop, int fd);      /* borrowed, or NULL */
 
 static inline unsigned

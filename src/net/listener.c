@@ -22,7 +22,6 @@ typedef struct {
     PyObject *server;
     PyObject *context;          /* of create_server(context=), or NULL */
     PyObject *make_socket;      /* socket.socket */
-    PyObject *accepted;         /* our bound method */
     af_call_context call;
     int fd, family, type, proto, batch;
 } AfListener;
@@ -48,7 +47,7 @@ listener_address(PyObject *conn, const af_sockaddr *addr, socklen_t len)
 {
     PyObject *address = NULL;
     if (af_address_to_python(addr, len, &address) == 0) {
-        address = PyObject_CallMethod(conn, "getpeername", NULL);
+        address = af_call_method(conn, "getpeername", NULL);
         if (address == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
             PyErr_Clear();
             address = Py_NewRef(Py_None);
@@ -63,7 +62,7 @@ listener_schedule(AfListener *l, PyObject *conn, PyObject *address)
 {
     AfLoop *loop = l->io.loop;
     if (loop->debug) {
-        PyObject *res = PyObject_CallMethod(loop->st->hooks, "accepted_debug", "OOO", l->server, address, conn);
+        PyObject *res = af_call_method(loop->st->hooks, "accepted_debug", "OOO", l->server, address, conn);
         Py_XDECREF(res);
         if (res == NULL) {
             return -1;
@@ -71,7 +70,9 @@ listener_schedule(AfListener *l, PyObject *conn, PyObject *address)
     }
     PyObject *context = l->context == NULL ? NULL : PyContext_Copy(l->context);
     PyObject *pair = context == NULL && l->context != NULL ? NULL : PyTuple_Pack(2, conn, address);
-    int rc = pair == NULL ? -1 : af_call_soon(loop->st, (PyObject *)loop, l->accepted, pair, context);
+    PyObject *accepted = pair == NULL ? NULL : af_get_attr((PyObject *)l, "_accepted");
+    int rc = accepted == NULL ? -1 : af_call_soon(loop->st, (PyObject *)loop, accepted, pair, context);
+    Py_XDECREF(accepted);
     Py_XDECREF(context);
     Py_XDECREF(pair);
     return rc;
@@ -116,7 +117,7 @@ listener_failed(AfListener *l, AfLoop *loop)
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *res = PyObject_CallMethod(loop->st->hooks, "accept_failed", "OOO", (PyObject *)loop, (PyObject *)l, exc);
+    PyObject *res = af_call_method(loop->st->hooks, "accept_failed", "OOO", (PyObject *)loop, (PyObject *)l, exc);
     Py_DECREF(exc);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
@@ -162,7 +163,7 @@ listener_accepted(AfListener *l, PyObject *pair)
     PyObject *res = Py_None;
     if (transport == NULL && !listener_is_exit()) {
         PyObject *exc = PyErr_GetRaisedException();
-        res = PyObject_CallMethod(st->hooks, "accepted_failed", "OOOO", (PyObject *)l->io.loop, conn,
+        res = af_call_method(st->hooks, "accepted_failed", "OOOO", (PyObject *)l->io.loop, conn,
                                   protocol == NULL ? Py_None : protocol, exc);
         Py_XDECREF(res);
         Py_DECREF(exc);
@@ -222,7 +223,7 @@ static PyGetSetDef listener_getset[] = {
 static int
 listener_int(PyObject *sock, const char *name, int *value)
 {
-    PyObject *attr = PyObject_GetAttrString(sock, name);
+    PyObject *attr = af_get_attr(sock, name);
     *value = attr == NULL ? -1 : (int)PyLong_AsLong(attr);
     Py_XDECREF(attr);
     return *value == -1 && PyErr_Occurred() ? -1 : 0;
@@ -249,11 +250,9 @@ listener_tp_init(AfListener *l, PyObject *args, PyObject *kwargs)
         return -1;
     }
     PyObject *module = PyImport_ImportModule("socket");
-    l->make_socket = module == NULL ? NULL : PyObject_GetAttrString(module, "socket");
+    l->make_socket = module == NULL ? NULL : af_get_attr(module, "socket");
     Py_XDECREF(module);
-    l->accepted = PyObject_GetAttrString((PyObject *)l, "_accepted");
-    l->call.context = l->make_socket == NULL || l->accepted == NULL ? NULL
-                    : af_context_take((AfLoop *)loop, &l->call.shared);
+    l->call.context = l->make_socket == NULL ? NULL : af_context_take((AfLoop *)loop, &l->call.shared);
     if (l->call.context == NULL || af_loop_check_closed((AfLoop *)loop) < 0 ||
         af_io_claim(&l->io, (AfLoop *)loop, l->fd) < 0) {
         return -1;
@@ -278,7 +277,6 @@ listener_tp_traverse(AfListener *l, visitproc visit, void *arg)
     Py_VISIT(l->server);
     Py_VISIT(l->context);
     Py_VISIT(l->make_socket);
-    Py_VISIT(l->accepted);
     Py_VISIT(l->call.context);
     return 0;
 }
@@ -292,7 +290,6 @@ listener_tp_clear(AfListener *l)
     Py_CLEAR(l->server);
     Py_CLEAR(l->context);
     Py_CLEAR(l->make_socket);
-    Py_CLEAR(l->accepted);
     Py_CLEAR(l->call.context);
     Py_CLEAR(l->io.loop);
     return 0;

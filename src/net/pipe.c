@@ -56,7 +56,7 @@ pipe_log_closed_by_peer(AfTransport *t)
     if (!t->io.loop->debug) {
         return 0;
     }
-    PyObject *res = PyObject_CallMethod(t->io.loop->st->hooks, "pipe_closed_by_peer", "O", (PyObject *)t);
+    PyObject *res = af_call_method(t->io.loop->st->hooks, "pipe_closed_by_peer", "O", (PyObject *)t);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
 }
@@ -171,7 +171,7 @@ pipe_ignore_write(AfPipe *p)
     if (p->ignored++ < PIPE_IGNORED_WRITES) {
         return 0;
     }
-    PyObject *res = PyObject_CallMethod(af_state_of_type(Py_TYPE(p))->hooks, "pipe_write_to_lost", NULL);
+    PyObject *res = af_call_method(af_state_of_type(Py_TYPE(p))->hooks, "pipe_write_to_lost", NULL);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
 }
@@ -359,7 +359,7 @@ pipe_write_tp_init(AfPipe *p, PyObject *args, PyObject *kwargs)
 static PyObject *
 pipe_tp_repr(PyObject *self)
 {
-    return PyObject_CallMethod(af_state_of_type(Py_TYPE(self))->hooks, "pipe_repr", "Oi", self,
+    return af_call_method(af_state_of_type(Py_TYPE(self))->hooks, "pipe_repr", "Oi", self,
                                (int)((AfPipe *)self)->t.writes_only);
 }
 

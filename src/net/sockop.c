@@ -173,7 +173,7 @@ sockop_wait(AfSockOp *s, PyObject **result)
     int fd = sockop_fd(s);
     if (af_unlikely(af_watch_owner_of(s->loop, fd) != NULL)) {
         /* which raises if a transport uses it */
-        PyObject *res = PyObject_CallMethod((PyObject *)s->loop, "_ensure_fd_no_transport", "i", fd);
+        PyObject *res = af_call_method((PyObject *)s->loop, "_ensure_fd_no_transport", "i", fd);
         Py_XDECREF(res);
         if (res == NULL) {
             return PYGEN_ERROR;

@@ -58,7 +58,7 @@ stream_received_eof(AfStream *s)
     AfTransport *t = &s->t;
     AfState *st = t->io.loop->st;
     if (t->io.loop->debug) {
-        PyObject *res = PyObject_CallMethod(st->hooks, "transport_debug", "Os", (PyObject *)t, "received EOF");
+        PyObject *res = af_call_method(st->hooks, "transport_debug", "Os", (PyObject *)t, "received EOF");
         Py_XDECREF(res);
         if (res == NULL) {
             return -1;

@@ -120,7 +120,7 @@ transport_tell_protocol(AfTransport *t, PyObject *method, const char *message)
     PyObject *res = PyObject_CallMethodNoArgs(protocol, method);
     if (res == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit) && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
         PyObject *exc = PyErr_GetRaisedException();
-        res = PyObject_CallMethod(t->io.loop->st->hooks, "transport_failed", "OOsO", (PyObject *)t->io.loop,
+        res = af_call_method(t->io.loop->st->hooks, "transport_failed", "OOsO", (PyObject *)t->io.loop,
                                   (PyObject *)t, message, exc);
         Py_DECREF(exc);
     }
@@ -154,7 +154,7 @@ af_transport_maybe_resume(AfTransport *t)
 static int
 transport_schedule(AfTransport *t, const char *method, PyObject *arg)
 {
-    PyObject *func = PyObject_GetAttrString((PyObject *)t, method);
+    PyObject *func = af_get_attr((PyObject *)t, method);
     int rc = func == NULL ? -1 : af_call_soon(t->io.loop->st, (PyObject *)t->io.loop, func, arg, t->context);
     Py_XDECREF(func);
     return rc;
@@ -225,7 +225,7 @@ af_transport_fatal(AfTransport *t, const char *message)
     Py_INCREF(t);
     int quiet = transport_expects(t, exc);
     if (loop != NULL && (!quiet || loop->debug)) {
-        res = PyObject_CallMethod(loop->st->hooks, quiet ? "transport_debug_error" : "transport_failed", "OOsO",
+        res = af_call_method(loop->st->hooks, quiet ? "transport_debug_error" : "transport_failed", "OOsO",
                                   (PyObject *)loop, (PyObject *)t, message, exc);
         Py_XDECREF(res);
     }
@@ -248,7 +248,7 @@ af_transport_report(AfTransport *t, AfLoop *loop)
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *res = PyObject_CallMethod(loop->st->hooks, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t,
+    PyObject *res = af_call_method(loop->st->hooks, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t,
                                         "Exception in callback of transport", exc);
     Py_DECREF(exc);
     Py_XDECREF(res);
@@ -290,8 +290,11 @@ af_transport_end(AfTransport *t, PyObject *exc)
     Py_XDECREF(res);
     Py_CLEAR(t->protocol);
     int rc = res == NULL ? -1 : 0;
+    if (rc == 0 && t->empty_waiter != NULL) {
+        rc = af_watch_rouse(loop, t->fd);       /* sendfile() waits for room */
+    }
     if (rc == 0 && server != NULL) {
-        res = PyObject_CallMethod(st->hooks, "server_detach", "OO", server, (PyObject *)t);
+        res = af_call_method(st->hooks, "server_detach", "OO", server, (PyObject *)t);
         Py_XDECREF(res);
         rc = res == NULL ? -1 : 0;
     }
@@ -318,12 +321,12 @@ AF_API int
 af_transport_settle_waiter(AfTransport *t, PyObject *exc)
 {
     PyObject *waiter = Py_NewRef(t->empty_waiter);
-    PyObject *res = PyObject_CallMethod(waiter, "done", NULL);
+    PyObject *res = af_call_method(waiter, "done", NULL);
     int done = res == NULL ? -1 : PyObject_IsTrue(res);
     if (done == 0) {
         Py_DECREF(res);
-        res = exc == NULL ? PyObject_CallMethod(waiter, "set_result", "O", Py_None)
-                          : PyObject_CallMethod(waiter, "set_exception", "O", exc);
+        res = exc == NULL ? af_call_method(waiter, "set_result", "O", Py_None)
+                          : af_call_method(waiter, "set_exception", "O", exc);
     }
     Py_XDECREF(res);
     Py_DECREF(waiter);
@@ -337,7 +340,7 @@ af_transport_write_lost(AfTransport *t)
         return 0;
     }
     AfState *st = af_state_of_type(Py_TYPE(t));
-    PyObject *res = PyObject_CallMethod(st->hooks, "write_to_lost", NULL);
+    PyObject *res = af_call_method(st->hooks, "write_to_lost", NULL);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
 }
@@ -390,7 +393,7 @@ transport_start_failed(AfTransport *t, AfLoop *loop, PyObject *protocol)
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *call[2] = {PyObject_GetAttr(protocol, loop->st->str_connection_made), (PyObject *)t};
     AfHandle *h = call[0] == NULL ? NULL : af_handle_new(loop, call, 2, NULL);
-    PyObject *res = h == NULL ? NULL : PyObject_CallMethod(loop->st->hooks, "callback_failed", "OO", (PyObject *)h, exc);
+    PyObject *res = h == NULL ? NULL : af_call_method(loop->st->hooks, "callback_failed", "OO", (PyObject *)h, exc);
     if (h != NULL && Py_REFCNT(h) > 1) {
         af_handle_outlives(h);
     }
@@ -424,7 +427,7 @@ transport_start(AfTransport *t, PyObject *waiter)
     PyErr_Clear();
     rc = 0;
     if (waiter != Py_None) {
-        res = PyObject_CallMethod(st->hooks, "set_result_unless_cancelled", "OO", waiter, Py_None);
+        res = af_call_method(st->hooks, "set_result_unless_cancelled", "OO", waiter, Py_None);
         Py_XDECREF(res);
         rc = res == NULL ? -1 : 0;
     }
@@ -448,7 +451,7 @@ transport_log_debug(AfTransport *t, const char *what)
     if (!t->io.loop->debug) {
         return 0;
     }
-    PyObject *res = PyObject_CallMethod(t->io.loop->st->hooks, "transport_debug", "Os", (PyObject *)t, what);
+    PyObject *res = af_call_method(t->io.loop->st->hooks, "transport_debug", "Os", (PyObject *)t, what);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
 }
@@ -473,7 +476,8 @@ transport_resume_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     t->paused = 0;
-    if (af_transport_start_reading(t) < 0 || (t->resumed != NULL && t->resumed(t) < 0) || transport_log_debug(t, "resumes reading") < 0) {
+    if (af_transport_start_reading(t) < 0 || (t->resumed != NULL && t->resumed(t) < 0) ||
+        transport_log_debug(t, "resumes reading") < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -534,7 +538,7 @@ static int
 transport_set_limits(AfTransport *t, PyObject *high, PyObject *low)
 {
     AfState *st = af_state_of_type(Py_TYPE(t));
-    PyObject *pair = PyObject_CallMethod(st->hooks, "write_buffer_limits", "OO", high, low);
+    PyObject *pair = af_call_method(st->hooks, "write_buffer_limits", "OO", high, low);
     Py_ssize_t h, l;
     if (pair == NULL || !PyArg_ParseTuple(pair, "nn", &h, &l)) {
         Py_XDECREF(pair);
@@ -566,7 +570,11 @@ transport_get_extra_info(AfTransport *t, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name, &fallback)) {
         return NULL;
     }
-    return PyObject_CallMethod(t->io.extra, "get", "OO", name, fallback);
+    if (af_unlikely(!PyDict_CheckExact(t->io.extra))) {
+        return af_call_method(t->io.extra, "get", "OO", name, fallback);
+    }
+    PyObject *value = PyDict_GetItemWithError(t->io.extra, name);
+    return value == NULL && PyErr_Occurred() ? NULL : Py_NewRef(value == NULL ? fallback : value);
 }
 
 static PyObject *
@@ -579,7 +587,7 @@ transport_make_empty_waiter(AfTransport *t, PyObject *Py_UNUSED(ignored))
         PyErr_SetString(PyExc_RuntimeError, t->io.loop == NULL ? "Transport is closing" : "Empty waiter is already set");
         return NULL;
     }
-    t->empty_waiter = PyObject_CallMethod((PyObject *)t->io.loop, "create_future", NULL);
+    t->empty_waiter = af_call_method((PyObject *)t->io.loop, "create_future", NULL);
     if (t->empty_waiter == NULL || (t->backlog(t) == 0 && af_transport_settle_waiter(t, NULL) < 0)) {
         return NULL;
     }
@@ -705,7 +713,7 @@ af_socket_is_plain(AfState *st, PyObject *sock)
     }
     /* the first one that comes along shows where it keeps its fd */
     PyObject *module = PyImport_ImportModule("socket");
-    PyObject *plain = module == NULL ? NULL : PyObject_GetAttrString(module, "socket");
+    PyObject *plain = module == NULL ? NULL : af_get_attr(module, "socket");
     int fd = plain == (PyObject *)Py_TYPE(sock) ? PyObject_AsFileDescriptor(sock) : -1;
     if (fd >= 0 && af_socket_fd(sock) == fd) {
         st->plain_socket = Py_NewRef(plain);
@@ -798,7 +806,7 @@ af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *prot
     PyObject *info = NULL;
     int ours = t->is_pipe ? 0 : transport_socket_info(st, sock, extra, kind, &info);
     if (ours == 0) {
-        info = PyObject_CallMethod(st->hooks, t->is_pipe ? "pipe_info" : "socket_info", "OOi", sock, extra, kind);
+        info = af_call_method(st->hooks, t->is_pipe ? "pipe_info" : "socket_info", "OOi", sock, extra, kind);
     }
     if (info == NULL) {
         return -1;
@@ -823,7 +831,7 @@ af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *prot
                     *(const int *)((const char *)sock + sizeof(PyObject)) == t->fd;
     if (server != Py_None) {
         t->server = Py_NewRef(server);
-        PyObject *res = PyObject_CallMethod(st->hooks, "server_attach", "OO", server, (PyObject *)t);
+        PyObject *res = af_call_method(st->hooks, "server_attach", "OO", server, (PyObject *)t);
         Py_XDECREF(res);
         return res == NULL ? -1 : 0;
     }
@@ -877,7 +885,7 @@ af_transport_finalize(PyObject *self)
     }
     PyObject *raised = PyErr_GetRaisedException();
     AfState *st = af_state_of_type(Py_TYPE(t));
-    PyObject *res = PyObject_CallMethod(st->hooks, "transport_unclosed", "O", self);
+    PyObject *res = af_call_method(st->hooks, "transport_unclosed", "O", self);
     if (res == NULL) {
         PyErr_WriteUnraisable(self);
     }
@@ -893,7 +901,7 @@ af_transport_finalize(PyObject *self)
     }
     Py_XDECREF(res);
     if (server != NULL) {
-        res = PyObject_CallMethod(st->hooks, "server_detach", "OO", server, self);
+        res = af_call_method(st->hooks, "server_detach", "OO", server, self);
         if (res == NULL) {
             PyErr_WriteUnraisable(self);
         }
@@ -909,7 +917,7 @@ af_transport_finalize(PyObject *self)
 AF_API PyObject *
 af_transport_repr(PyObject *self)
 {
-    return PyObject_CallMethod(af_state_of_type(Py_TYPE(self))->hooks, "transport_repr", "O", self);
+    return af_call_method(af_state_of_type(Py_TYPE(self))->hooks, "transport_repr", "O", self);
 }
 
 static int
@@ -928,12 +936,12 @@ af_transport_type(PyObject *module, const char *base, PyType_Spec *spec)
     PyObject *asyncio = PyImport_ImportModule("asyncio.transports");
     int reads = strcmp(base, "WriteTransport") != 0, writes = strcmp(base, "ReadTransport") != 0;
     /* asyncio's write pipes are Transports, by way of a mixin, though nothing can be read from them */
-    PyObject *parent = asyncio == NULL ? NULL : PyObject_GetAttrString(asyncio, reads ? base : "Transport");
-    PyObject *slot = parent == NULL ? NULL : PyObject_GetAttrString(parent, "_extra");
+    PyObject *parent = asyncio == NULL ? NULL : af_get_attr(asyncio, reads ? base : "Transport");
+    PyObject *slot = parent == NULL ? NULL : af_get_attr(parent, "_extra");
     PyObject *bases = Py_XNewRef(parent), *type = NULL;
     if (slot != NULL && strcmp(base, "DatagramTransport") == 0) {
         /* ... and so are its datagram transports */
-        PyObject *stream = PyObject_GetAttrString(asyncio, "Transport");
+        PyObject *stream = af_get_attr(asyncio, "Transport");
         Py_XSETREF(bases, stream == NULL ? NULL : PyTuple_Pack(2, stream, parent));
         Py_XDECREF(stream);
     }

@@ -136,6 +136,11 @@ typedef struct AfState {
 
 AF_API AfState *af_state_of_module(PyObject *module);
 
+/* PyObject_GetAttrString() and PyObject_CallMethod() with the name interned.  CPython's method cache knows names by their
+   address: a string made anew for each call never finds its entry, and takes that of another. */
+AF_API PyObject *af_get_attr(PyObject *obj, const char *name);
+AF_API PyObject *af_call_method(PyObject *obj, const char *name, const char *format, ...);     /* format NULL: no arguments */
+
 /* While a heap type has its module the module is alive, and its state with it; a type that the collector has cleared (at
    the interpreter's end) has none any more, and its last instances must not touch the state. */
 static inline int

@@ -123,6 +123,14 @@ class Endpoint:
     def sendto(self, data, *to):
         return self.transport.sendto(data, *(to or (self.to,)))
 
+    def warm_up(self):
+        """Receive something that sets nothing going: the transport then reads several at once."""
+        then, self.protocol.then = self.protocol.then, {}
+        self.send(b"warm")
+        turn(self.loop, 2)
+        self.protocol.then = then
+        del self.protocol.calls[-1]
+
     def fill(self):
         """Send until some of it waits."""
         n = 0
@@ -464,6 +472,7 @@ def test_where_from(both, family, connected):
 def test_several_peers(both):
     def play(connect):
         endpoint = connect("inet", connected=False)
+        endpoint.warm_up()
         others = [bound("inet", None) for _ in range(4)]
         got = []
         endpoint.protocol.then["datagram_received"] = lambda t: t.sendto(*endpoint.protocol.calls[-1][1:])
@@ -744,8 +753,9 @@ def test_one_after_the_other(both):
     both(play)
 
 
+@EACH("warm", [False, True], ids=["", "warm"])
 @EACH("how", ["call_soon", "future", "threadsafe"])
-def test_what_one_starts_runs_before_the_next(both, how):
+def test_what_one_starts_runs_before_the_next(both, how, warm):
     """asyncio delivers one datagram a turn, and programs count on it: a future for each answer, say."""
     def play(connect):
         endpoint = connect("inet")
@@ -763,6 +773,9 @@ def test_what_one_starts_runs_before_the_next(both, how):
 
         endpoint.protocol.then["datagram_received"] = received
         for n in range(20):
+            if warm and n in (0, 10):
+                turn(loop, 25)
+                endpoint.warm_up()
             endpoint.send(b"%d" % n)
         turn(loop, 50)
         return endpoint.calls
@@ -802,38 +815,51 @@ def test_others_get_their_turn(loop, connect):
 
 
 @EACH("count", [1, 2, 5, 17])
-@EACH("how", ["pause_reading", "close", "abort", "stop"])
-def test_enough(both, how, count):
+@EACH("warm", [False, True], ids=["", "warm"])
+@EACH("how", ["pause_reading", "close", "abort", "stop", "raise"])
+def test_enough(both, how, count, warm):
     """The protocol has enough after so many: not one more comes; and after resume_reading() all the others do."""
     def play(connect):
         endpoint = connect("inet")
 
+        if warm:
+            endpoint.warm_up()
+
         def received(transport):
-            if len(endpoint.protocol.got) == count:
-                endpoint.loop.stop() if how == "stop" else getattr(transport, how)()
+            if len(endpoint.protocol.got) != count:
+                return
+            if how == "raise":
+                raise Wrong
+            endpoint.loop.stop() if how == "stop" else getattr(transport, how)()
 
         endpoint.protocol.then["datagram_received"] = received
         for n in range(20):
             endpoint.send(b"%d" % n)
-        turn(endpoint.loop, 0 if how == "stop" else 25)
         if how == "stop":
             endpoint.loop.call_later(20, os._exit, 1)
             endpoint.loop.run_forever()
+        turn(endpoint.loop, 0 if how == "stop" else 25)
         seen = endpoint.facts()
-        assert len(endpoint.protocol.got) == count
+        assert len(endpoint.protocol.got) == (20 if how == "raise" else count)
         if how in ("pause_reading", "stop"):
+            endpoint.transport.resume_reading()
+            endpoint.transport.pause_reading()
+            turn(endpoint.loop, 2)
             endpoint.transport.resume_reading()
             turn(endpoint.loop, 25)
             assert endpoint.protocol.got == [b"%d" % n for n in range(20)]
-        return seen, endpoint.facts()
+        return [seen[:-1], endpoint.facts()[:-1], len(endpoint.contexts)]
 
     both(play)
 
 
-def test_another_protocol(both):
+@EACH("warm", [False, True], ids=["", "warm"])
+def test_another_protocol(both, warm):
     """From the next datagram on."""
     def play(connect):
         endpoint, other = connect("inet"), Notes()
+        if warm:
+            endpoint.warm_up()
         endpoint.protocol.then["datagram_received"] = lambda transport: transport.set_protocol(other)
         for n in range(5):
             endpoint.send(b"%d" % n)
