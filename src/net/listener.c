@@ -68,13 +68,15 @@ listener_schedule(AfListener *l, PyObject *conn, PyObject *address)
             return -1;
         }
     }
-    PyObject *context = l->context == NULL ? NULL : PyContext_Copy(l->context);
-    PyObject *pair = context == NULL && l->context != NULL ? NULL : PyTuple_Pack(2, conn, address);
-    PyObject *accepted = pair == NULL ? NULL : af_get_attr((PyObject *)l, "_accepted");
-    int rc = accepted == NULL ? -1 : af_call_soon(loop->st, (PyObject *)loop, accepted, pair, context);
+    /* of a context that was asked for, each connection has a copy */
+    PyObject *context = l->context == NULL ? Py_NewRef(Py_None) : PyContext_Copy(l->context);
+    PyObject *what = context == NULL ? NULL : PyTuple_Pack(3, conn, address, context);
+    PyObject *accepted = what == NULL ? NULL : af_get_attr((PyObject *)l, "_accepted");
+    int rc = accepted == NULL ? -1 : af_call_soon(loop->st, (PyObject *)loop, accepted, what,
+                                                  context == Py_None ? NULL : context);
     Py_XDECREF(accepted);
+    Py_XDECREF(what);
     Py_XDECREF(context);
-    Py_XDECREF(pair);
     return rc;
 }
 
@@ -148,15 +150,17 @@ listener_ready(AfIo *io, unsigned Py_UNUSED(what))
 
 /* A new connection: its protocol and its transport. */
 static PyObject *
-listener_accepted(AfListener *l, PyObject *pair)
+listener_accepted(AfListener *l, PyObject *what)
 {
     AfState *st = af_state_of_type(Py_TYPE(l));
-    PyObject *conn = PyTuple_GET_ITEM(pair, 0), *transport = NULL;
+    PyObject *conn, *address, *context, *transport = NULL;
+    if (!PyArg_ParseTuple(what, "OOO:_accepted", &conn, &address, &context)) {
+        return NULL;
+    }
     PyObject *protocol = PyObject_CallNoArgs(l->factory);
     PyObject *extra = protocol == NULL ? NULL : PyDict_New();
-    if (extra != NULL && PyDict_SetItemString(extra, "peername", PyTuple_GET_ITEM(pair, 1)) == 0) {
-        PyObject *args[] = {(PyObject *)l->io.loop, conn, protocol, Py_None, extra, l->server,
-                            l->context == NULL ? Py_None : l->context};
+    if (extra != NULL && PyDict_SetItemString(extra, "peername", address) == 0) {
+        PyObject *args[] = {(PyObject *)l->io.loop, conn, protocol, Py_None, extra, l->server, context};
         transport = PyObject_Vectorcall((PyObject *)st->StreamType, args, sizeof(args) / sizeof(args[0]), NULL);
     }
     Py_XDECREF(extra);
@@ -206,7 +210,7 @@ listener_get_sock(AfListener *l, void *Py_UNUSED(closure))
 
 static PyMethodDef listener_methods[] = {
     {"_accepted", (PyCFunction)listener_accepted, METH_O,
-     "_accepted($self, pair, /)\n--\n\nMake protocol and transport for (socket, address)."},
+     "_accepted($self, what, /)\n--\n\nMake protocol and transport for (socket, address, context or None)."},
     {"_pause", (PyCFunction)listener_pause, METH_NOARGS, "_pause($self, /)\n--\n\nAccept nothing until _resume()."},
     {"_resume", (PyCFunction)listener_resume, METH_NOARGS, "_resume($self, /)\n--\n\nAccept; nothing if stopped."},
     {"_stop", (PyCFunction)listener_stop, METH_NOARGS, "_stop($self, /)\n--\n\nLet go of the socket."},

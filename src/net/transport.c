@@ -570,6 +570,10 @@ transport_get_extra_info(AfTransport *t, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name, &fallback)) {
         return NULL;
     }
+    if (af_unlikely(t->io.extra == NULL)) {         /* not made yet, or somebody has deleted it */
+        PyErr_SetString(PyExc_AttributeError, "_extra");
+        return NULL;
+    }
     if (af_unlikely(!PyDict_CheckExact(t->io.extra))) {
         return af_call_method(t->io.extra, "get", "OO", name, fallback);
     }

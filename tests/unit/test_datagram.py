@@ -33,6 +33,12 @@ def turn(loop, count=1):
         loop.run_forever()
 
 
+def spin(loop):
+    """Many turns in one run, most of which wait: in those of turn() nothing is done in a row, as the loop is to stop."""
+    loop.call_later(0.005, loop.stop)
+    loop.run_forever()
+
+
 class Notes(asyncio.DatagramProtocol):
     """Writes down what it is told; `then` says what else to do, by name: a function of the transport."""
 
@@ -127,7 +133,8 @@ class Endpoint:
         """Receive something that sets nothing going: the transport then reads several at once."""
         then, self.protocol.then = self.protocol.then, {}
         self.send(b"warm")
-        turn(self.loop, 2)
+        spin(self.loop)
+        assert self.protocol.got[-1] == b"warm"
         self.protocol.then = then
         del self.protocol.calls[-1]
 
@@ -478,7 +485,7 @@ def test_several_peers(both):
         endpoint.protocol.then["datagram_received"] = lambda t: t.sendto(*endpoint.protocol.calls[-1][1:])
         for n in range(12):
             others[n % 4].sendto(b"%d" % n, endpoint.here)
-        turn(endpoint.loop, 14)
+        spin(endpoint.loop)
         for other in others:
             got += [other.recv(100) for _ in range(3)]
             other.close()
@@ -746,7 +753,7 @@ def test_one_after_the_other(both):
         endpoint = connect("inet")
         for n in range(100):
             endpoint.send(b"%d" % n)
-        turn(endpoint.loop, 110)
+        spin(endpoint.loop)
         assert endpoint.protocol.got == [b"%d" % n for n in range(100)]
         return endpoint.facts()
 
@@ -774,10 +781,10 @@ def test_what_one_starts_runs_before_the_next(both, how, warm):
         endpoint.protocol.then["datagram_received"] = received
         for n in range(20):
             if warm and n in (0, 10):
-                turn(loop, 25)
+                spin(loop)
                 endpoint.warm_up()
             endpoint.send(b"%d" % n)
-        turn(loop, 50)
+        spin(loop) if warm else turn(loop, 50)
         return endpoint.calls
 
     assert both(play)[1:5:2] == [("datagram_received", b"0", "there"), ("datagram_received", b"1", "there")]
@@ -807,10 +814,8 @@ def test_others_get_their_turn(loop, connect):
     endpoint.send(b"first")
     fired = []
     loop.call_later(0.001, fired.append, 1)
-    while not fired:
-        turn(loop)
-    loop.call_soon(fired.append, 2)
-    turn(loop, 2)
+    loop.call_later(0.002, lambda: loop.call_soon(lambda: (fired.append(2), loop.stop())))
+    loop.run_forever()
     assert fired == [1, 2]
 
 
@@ -838,7 +843,10 @@ def test_enough(both, how, count, warm):
         if how == "stop":
             endpoint.loop.call_later(20, os._exit, 1)
             endpoint.loop.run_forever()
-        turn(endpoint.loop, 0 if how == "stop" else 25)
+        elif warm:
+            spin(endpoint.loop)
+        else:
+            turn(endpoint.loop, 25)
         seen = endpoint.facts()
         assert len(endpoint.protocol.got) == (20 if how == "raise" else count)
         if how in ("pause_reading", "stop"):
@@ -863,7 +871,7 @@ def test_another_protocol(both, warm):
         endpoint.protocol.then["datagram_received"] = lambda transport: transport.set_protocol(other)
         for n in range(5):
             endpoint.send(b"%d" % n)
-        turn(endpoint.loop, 7)
+        spin(endpoint.loop) if warm else turn(endpoint.loop, 7)
         return endpoint.protocol.got, other.got
 
     assert both(play) == ([b"0"], [b"1", b"2", b"3", b"4"])
@@ -921,11 +929,12 @@ def test_a_loop_in_a_callback(loop, connect, kind):
             asyncio._set_running_loop(loop)
 
     endpoint.protocol.then["datagram_received"] = received
-    for n in range(3):
+    endpoint.warm_up()
+    for n in range(9):
         endpoint.send(b"%d" % n)
-    turn(loop, 4)
+    spin(loop)
     inner.close()
-    assert endpoint.protocol.got == [b"0", b"1", b"2"] and endpoint.protocol.calls.count(b"inner") == 3
+    assert endpoint.protocol.got == [b"%d" % n for n in range(9)] and endpoint.protocol.calls.count(b"inner") == 9
     assert endpoint.contexts == []
 
 
@@ -1215,7 +1224,7 @@ def test_contexts_are_kept(both):
         endpoint.protocol.then["datagram_received"] = received
         for n in range(20):
             endpoint.send(b"%d" % n)
-        turn(endpoint.loop, 22)
+        spin(endpoint.loop)
         return seen, variable.get()
 
     assert both(play) == (["default", *range(1, 20)], "default")

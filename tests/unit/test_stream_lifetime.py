@@ -393,7 +393,7 @@ def test_context_that_is_given(both):
         for _ in range(2):
             right.send(b"x")
             turn(connect.loop)
-        transport.write(BIG)
+        in_context("writer", transport.write, BIG)
         right.recv(1 << 20)
         turn(connect.loop)
         right.close()
@@ -417,9 +417,11 @@ def test_unclosed(loop, connect, kind):
     connection = connect()
     connection.pause_reading()
     name = "SocketTransport" if kind.fast else "_SelectorSocketTransport"
-    with pytest.warns(ResourceWarning, match=f"^unclosed transport <{name} fd={connection.fd} read=idle "):
+    with pytest.warns(ResourceWarning, match=f"^unclosed transport <{name} fd={connection.fd} read=idle ") as caught:
         transport, protocol = drop(connection)
         gc.collect()
+    caught.clear()
+    gc.collect()
     assert transport() is None and protocol() is None and connection.sock.fileno() == -1
     assert connection.peer.recv(1) == b""
     connection.transport = type("", (), {"abort": int})()
@@ -744,7 +746,8 @@ def test_callbacks_that_touch_the_loop(both, outcome, name, what):
         server = loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
 
         def then(transport):
-            call = {"close": loop.close, "stop": loop.stop, "run": loop.run_forever, "server": server.close}[what]
+            call = {"close": loop.close, "stop": loop.stop, "server": server.close,
+                    "run": lambda: loop.run_until_complete(loop.create_future())}[what]
             seen.append(outcome(call))
 
         connection = connect(made=False, **{name: then})
