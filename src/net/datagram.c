@@ -15,8 +15,9 @@
 #include "net/backlog.h"
 #include "rt/args.h"
 
-/* Delivered in a row at most, about; and received by one system call, which takes 5 % off what an echo costs (bench: net,
-   udp).  Each has its share of the loop's buffer, which must hold the largest there is (64 KiB) unless it is alone. */
+/* Delivered in a row at most, about; and received by one system call, which takes up to 5 % off what an echo costs
+   (bench: net, udp).  Each has its share of the loop's buffer, which must hold the largest there is (64 KiB) unless it is
+   alone. */
 #define DATAGRAM_BATCH 16
 #define DATAGRAM_SLOTS 4
 
