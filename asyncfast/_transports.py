@@ -79,7 +79,8 @@ class Transports:
         if transport is not None and not transport.is_closing() and transport._empty_waiter is None:
             raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
-    async def start_tls(self, transport, protocol, sslcontext, *, server_side=False, **kwargs):
+    async def start_tls(self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None,
+                        ssl_handshake_timeout=None, ssl_shutdown_timeout=None):
         """Upgrade transport to TLS; return the transport that protocol goes on with.
 
         What a server's stream reader has received of the handshake by then is not lost, on any Python
@@ -89,7 +90,9 @@ class Transports:
         if reader is not None and isinstance(protocol, asyncio.StreamReaderProtocol) and reader._buffer:
             # it runs before connection_made(), which begins the handshake and is scheduled by what follows
             self.call_soon(_give_to_tls, transport, reader)
-        return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **kwargs)
+        return await super().start_tls(
+            transport, protocol, sslcontext, server_side=server_side, server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
 
     async def _sendfile_native(self, transp, file, offset, count):
         sent = transp._make_empty_waiter()
