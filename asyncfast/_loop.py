@@ -223,6 +223,12 @@ def _gathering_future(children, *, loop):
     return cls(children, loop=loop)
 
 
+def _before_fork():
+    for loop in _core._live_loops():
+        if loop._thread_id == threading.get_ident():
+            loop._before_fork()
+
+
 def _after_fork_in_child():
     for loop in _core._live_loops():
         if not loop.is_closed():
@@ -249,4 +255,4 @@ def _wraps_stop_iteration():
 _core._register(sys.modules[__name__], Loop, _CREATE_TASK_TAKES_KWARGS, _wraps_stop_iteration())
 tasks._GatheringFuture = _gathering_future
 _introspect.install()
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -1052,6 +1052,13 @@ loop_tp_dealloc(AfLoop *loop)
     Py_DECREF(type);
 }
 
+/* Before a fork: what is held back would be sent by the parent and by the child. */
+static PyObject *
+loop_before_fork(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    return af_io_flush_held(loop) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* In the child of a fork the poller's descriptors are the parent's: leave its epoll set alone and make our own, with
    every watched fd in it. */
 static PyObject *
@@ -1102,6 +1109,8 @@ static PyMethodDef loop_methods[] = {
     {"_run", (PyCFunction)loop_run, METH_NOARGS, "_run($self, /)\n--\n\nTurn until stopped."},
     {"_run_once", (PyCFunction)loop_run_once, METH_NOARGS, "_run_once($self, /)\n--\n\nOne turn."},
     {"_shutdown", (PyCFunction)loop_shutdown, METH_NOARGS, "_shutdown($self, /)\n--\n\nThe C part of close()."},
+    {"_before_fork", (PyCFunction)loop_before_fork, METH_NOARGS,
+     "_before_fork($self, /)\n--\n\nIn the loop's thread: send what is held back."},
     {"_after_fork", (PyCFunction)loop_after_fork, METH_NOARGS,
      "_after_fork($self, /)\n--\n\nIn a forked child: stop sharing the parent's poller."},
     {"_check_closed", (PyCFunction)loop_check_closed_method, METH_NOARGS,

@@ -429,17 +429,27 @@ af_io_hold_back(AfIo *io)
 AF_API int
 af_io_flush_held(AfLoop *loop)
 {
-    int rc = 0;
+    PyObject *raised = NULL;        /* by the first that did; the others are flushed all the same */
     AfIo *io;
     while ((io = loop->held) != NULL) {
         loop->held = io->next_held;
         io->is_held = 0;
-        if (rc == 0) {
-            rc = io->flush(io);
+        if (io->flush(io) < 0) {
+            PyObject *exc = PyErr_GetRaisedException();
+            if (raised == NULL) {
+                raised = exc;
+            }
+            else {
+                Py_XDECREF(exc);
+            }
         }
         Py_DECREF(io);
     }
-    return rc;
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+        return -1;
+    }
+    return 0;
 }
 
 /* ---- the loop's ------------------------------------------------------------------------------------------------- */

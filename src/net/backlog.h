@@ -18,7 +18,7 @@ typedef struct {
     size_t size;                /* bytes in all of them */
 } af_backlog;
 
-#define AF_BACKLOG_IOV 256
+#define AF_BACKLOG_IOV 1024     /* IOV_MAX: as many chunks as asyncio sends at once */
 
 AF_API int af_backlog_add_steal(af_backlog *b, PyObject *bytes, size_t start);  /* 0, or -1 with MemoryError */
 AF_API int af_backlog_add_datagram_steal(af_backlog *b, PyObject *bytes, PyObject *to);     /* to: borrowed, or NULL */

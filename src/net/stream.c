@@ -16,8 +16,6 @@
 static const char stream_read_error[] = "Fatal read error on socket transport";
 static const char stream_write_error[] = "Fatal write error on socket transport";
 
-/* SC_IOV_MAX */
-#define STREAM_CHUNKS 1024
 /* Holding back more than that, or more than the protocol wants to see waiting, would show. */
 #define STREAM_HOLD_MOST ((size_t)16 * 1024)
 
@@ -56,6 +54,9 @@ static int
 stream_received_eof(AfStream *s)
 {
     AfTransport *t = &s->t;
+    if (t->io.loop == NULL) {
+        return 0;
+    }
     AfState *st = t->io.loop->st;
     if (t->io.loop->debug) {
         PyObject *res = af_call_method(st->hooks, "transport_debug", "Os", (PyObject *)t, "received EOF");
@@ -64,7 +65,7 @@ stream_received_eof(AfStream *s)
             return -1;
         }
     }
-    PyObject *protocol = Py_NewRef(t->protocol);
+    PyObject *protocol = Py_NewRef(t->protocol == NULL ? Py_None : t->protocol);
     PyObject *res = PyObject_CallMethodNoArgs(protocol, st->str_eof_received);
     int keep_open = res == NULL ? -1 : PyObject_IsTrue(res);
     Py_DECREF(protocol);
@@ -210,30 +211,6 @@ stream_drained(AfStream *s)
     return t->eof ? stream_shutdown(s) : 0;
 }
 
-/* As many chunks as asyncio sends at once, if the socket takes them.  0, or -1 with errno if none was sent. */
-static int
-stream_send_chunks(AfStream *s)
-{
-    struct iovec iov[AF_BACKLOG_IOV];
-    for (int calls = 0; calls < STREAM_CHUNKS / AF_BACKLOG_IOV && s->out.count > 0; calls++) {
-        size_t before = s->out.count, count = (size_t)af_backlog_iov(&s->out, iov);
-        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
-        ssize_t n = -1;
-        errno = EBADF;
-        if (af_transport_fd_is_ours(&s->t)) {
-            n = sendmsg(s->t.fd, &msg, MSG_NOSIGNAL);
-        }
-        if (n < 0) {
-            return calls > 0 && stream_would_block(errno) ? 0 : -1;
-        }
-        af_backlog_sent(&s->out, (size_t)n);
-        if (s->out.count > before - count) {
-            break;
-        }
-    }
-    return 0;
-}
-
 /* Send what waits, as much as the socket takes. */
 static int
 stream_flush(AfStream *s)
@@ -242,7 +219,14 @@ stream_flush(AfStream *s)
     if (t->lost || s->out.count == 0) {
         return af_transport_want(t, 0, AF_WRITE);
     }
-    if (stream_send_chunks(s) < 0) {
+    struct iovec iov[AF_BACKLOG_IOV];
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)af_backlog_iov(&s->out, iov)};
+    ssize_t n = -1;
+    errno = EBADF;
+    if (af_transport_fd_is_ours(t)) {
+        n = sendmsg(t->fd, &msg, MSG_NOSIGNAL);
+    }
+    if (n < 0) {
         if (stream_would_block(errno)) {
             return 0;
         }
@@ -256,6 +240,7 @@ stream_flush(AfStream *s)
         Py_DECREF(exc);
         return rc;
     }
+    af_backlog_sent(&s->out, (size_t)n);
     if (af_transport_maybe_resume(t) < 0) {     /* the protocol may write, or close */
         return -1;
     }

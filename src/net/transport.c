@@ -99,6 +99,9 @@ af_transport_start_reading(AfTransport *t)
 AF_API int
 af_transport_start_writing(AfTransport *t)
 {
+    if (t->io.loop == NULL) {
+        return 0;
+    }
     if (af_loop_check_closed(t->io.loop) < 0 || af_call_context_take(t, &t->writing) < 0) {
         return -1;
     }
@@ -117,13 +120,14 @@ static int
 transport_tell_protocol(AfTransport *t, PyObject *method, const char *message)
 {
     PyObject *protocol = Py_NewRef(t->protocol == NULL ? Py_None : t->protocol);
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
     PyObject *res = PyObject_CallMethodNoArgs(protocol, method);
     if (res == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit) && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
         PyObject *exc = PyErr_GetRaisedException();
-        res = af_call_method(t->io.loop->st->hooks, "transport_failed", "OOsO", (PyObject *)t->io.loop,
-                                  (PyObject *)t, message, exc);
+        res = af_call_method(loop->st->hooks, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t, message, exc);
         Py_DECREF(exc);
     }
+    Py_DECREF((PyObject *)loop);
     Py_DECREF(protocol);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
@@ -154,9 +158,11 @@ af_transport_maybe_resume(AfTransport *t)
 static int
 transport_schedule(AfTransport *t, const char *method, PyObject *arg)
 {
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
     PyObject *func = af_get_attr((PyObject *)t, method);
-    int rc = func == NULL ? -1 : af_call_soon(t->io.loop->st, (PyObject *)t->io.loop, func, arg, t->context);
+    int rc = func == NULL ? -1 : af_call_soon(loop->st, (PyObject *)loop, func, arg, t->context);
     Py_XDECREF(func);
+    Py_DECREF((PyObject *)loop);
     return rc;
 }
 
@@ -286,6 +292,7 @@ af_transport_end(AfTransport *t, PyObject *exc)
     t->sock = t->server = NULL;
     t->closing = 1;
     t->lost = t->lost ? t->lost : 1;
+    t->drop_backlog(t);
     res = sock == NULL ? Py_NewRef(Py_None) : PyObject_CallMethodNoArgs(sock, st->str_close);
     Py_XDECREF(res);
     Py_CLEAR(t->protocol);
@@ -448,7 +455,7 @@ af_transport_schedule_start(AfTransport *t, PyObject *waiter)
 static int
 transport_log_debug(AfTransport *t, const char *what)
 {
-    if (!t->io.loop->debug) {
+    if (t->io.loop == NULL || !t->io.loop->debug) {
         return 0;
     }
     PyObject *res = af_call_method(t->io.loop->st->hooks, "transport_debug", "Os", (PyObject *)t, what);
@@ -567,7 +574,8 @@ transport_get_extra_info(AfTransport *t, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"name", "default", NULL};
     PyObject *name, *fallback = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name, &fallback)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name, &fallback) ||
+        af_transport_send_held(t) < 0) {        /* whoever asks for the socket will do something to it */
         return NULL;
     }
     if (af_unlikely(t->io.extra == NULL)) {         /* not made yet, or somebody has deleted it */

@@ -87,7 +87,8 @@ af_socket_fd(PyObject *sock)
 static inline int
 af_transport_fd_is_ours(const AfTransport *t)
 {
-    return !t->fd_in_sock || *(const int *)((const char *)t->sock + sizeof(PyObject)) == t->fd;
+    return t->sock != NULL &&
+           (!t->fd_in_sock || *(const int *)((const char *)t->sock + sizeof(PyObject)) == t->fd);
 }
 
 #endif

@@ -14,6 +14,7 @@ import random
 import re
 import socket
 import sys
+import threading
 import warnings
 import weakref
 
@@ -272,6 +273,151 @@ def test_a_peer_that_has_closed(loop, connect):
             break
     until(loop, lambda: connection.transport._sock is None)
     assert connection.calls[-1][0] == "connection_lost" and issubclass(connection.calls[-1][1], ConnectionError)
+
+
+# -- callbacks that do the worst
+
+def end_it(transport):
+    transport._call_connection_lost(None)
+
+
+def run_out(transport):
+    """Everything that refers to the protocol but the transport."""
+    transport.set_protocol(asyncio.Protocol())
+    gc.collect()
+
+
+def replace_often(transport):
+    for n in range(300):
+        transport.set_protocol([asyncio.Protocol, asyncio.BufferedProtocol][n % 2]())
+    transport.set_protocol(asyncio.Protocol())
+
+
+def write_and_end(transport):
+    transport.write(b"x")
+    transport._call_connection_lost(None)
+    transport.write(b"x")
+    transport.writelines([b"x"])
+
+
+def start_again(transport):
+    transport._start(None)
+
+
+def forget(transport):
+    transport.__dict__.clear()
+    del transport._extra
+    gc.collect()
+
+
+def end_and_raise(transport):
+    transport._call_connection_lost(None)
+    raise ValueError
+
+
+DEEDS = [end_it, run_out, replace_often, write_and_end, forget, end_and_raise, start_again]
+
+
+@pytest.mark.only_asyncfast
+@EACH("deed", DEEDS, ids=lambda deed: deed.__name__)
+@EACH("name", CALLBACKS)
+def test_deeds(loop, connect, logged, name, deed):
+    """What no program does; it may go wrong, but nothing crashes and nothing hangs."""
+    if (name, deed) == ("connection_made", start_again):
+        return      # for ever
+    loop.set_exception_handler(lambda loop, context: str(context))
+    connection = connect(buffered="buffer" in name, made=False, **{name: deed})
+    connection.protocol.transport = connection.transport
+    turn(loop)
+    for step in (lambda: connection.peer.send(b"x"), lambda: connection.do(lambda: connection.write(BIG)),
+                 lambda: turn(loop), lambda: connection.read(), lambda: turn(loop),
+                 lambda: connection.peer.shutdown(socket.SHUT_WR), lambda: turn(loop, 2),
+                 lambda: repr(connection.transport), lambda: connection.abort(), lambda: turn(loop, 2)):
+        with contextlib.suppress(OSError, AttributeError, RuntimeError, ValueError, IndexError, TypeError):
+            step()
+    logged.take()
+
+
+class Evil:
+    """Does something whenever it is looked at."""
+
+    def __init__(self, deed):
+        self.deed = deed
+
+    def __bool__(self):
+        self.deed()
+        return True
+
+    def __len__(self):
+        self.deed()
+        return 100
+
+    def __hash__(self):
+        self.deed()
+        return 1
+
+    def __buffer__(self, flags):
+        self.deed()
+        return memoryview(bytearray(100))
+
+    def __release_buffer__(self, view):
+        self.deed()
+
+
+@pytest.mark.only_asyncfast
+@EACH("deed", [end_it, run_out, replace_often, write_and_end, forget, lambda t: t.abort(), lambda t: t.write_eof(),
+               fail(ValueError("evil")), lambda t: t.write(BIG), lambda t: t.close()],
+      ids=["end_it", "run_out", "replace_often", "write_and_end", "forget", "abort", "write_eof", "raise", "write", "close"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")      # out of __release_buffer__()
+def test_evil_arguments(loop, connect, logged, outcome, deed):
+    """Objects whose methods are called by the transport, and which end it meanwhile."""
+    loop.set_exception_handler(lambda loop, context: str(context))
+
+    def evil():
+        return Evil(lambda: deed(connection.transport))
+
+    class EvilBytes(bytes):
+        def __buffer__(self, flags):
+            deed(connection.transport)
+            return super().__buffer__(flags)
+
+    for use in (lambda: connection.writelines([b"x", evil(), b"y"]), lambda: connection.writelines(evil()),
+                lambda: connection.write(EvilBytes(b"abc")), lambda: connection.writelines([EvilBytes(b"abc")]),
+                lambda: connection.set_write_buffer_limits(evil()), lambda: connection.get_extra_info(evil())):
+        for waiting in (False, True):
+            for inside in (False, True):
+                connection = connect()
+                if waiting:
+                    write_backlog(connection)
+                connection.do(lambda: (connection.write(b"held"), outcome(use)), inside)
+                turn(loop, 2)
+                connection.read()
+                turn(loop, 2)
+    connection = connect(eof_received=lambda t: evil())
+    connection.peer.close()
+    turn(loop, 3)
+    connection = connect(buffered=True, get_buffer=lambda t: evil())
+    connection.peer.send(b"x")
+    turn(loop, 3)
+    logged.take()
+
+
+@pytest.mark.only_asyncfast
+def test_threads_that_write(loop, connect):
+    """Nobody may; but each write stays whole, and nothing crashes."""
+    connection = connect()
+    threads = [threading.Thread(target=lambda n=n: [connection.write(bytes([65 + n]) * 10) for _ in range(2000)])
+               for n in range(4)]
+    data = bytearray()
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        connection.do(lambda: [connection.write(b"zzzzzzzzzz") for _ in range(5)])
+        data += connection.read()[0]
+    connection.close()
+    data += connection.read_all()
+    assert len(data) % 10 == 0 and data.count(b"A") == data.count(b"D") == 20_000
+    assert all(data[n:n + 10] == data[n:n + 1] * 10 for n in range(0, len(data), 10))
 
 
 # -- contexts
@@ -1039,6 +1185,32 @@ def work():
     assert protocol.lost
     loop.close()
 child(work)
+transport.abort()
+turn(loop)
+loop.close()
+""")
+
+
+@FORKS
+@pytest.mark.kinds("asyncfast", "asyncfast-debug", "asyncio")
+def test_child_that_leaves_by_an_exception(program):
+    """Out of the callback and the loop's run: what was written before the fork is not sent a second time."""
+    program(FORK + """
+def write():
+    global pid
+    transport.write(b"once,")
+    pid = os.fork()
+    if pid == 0:
+        raise SystemExit
+    transport.write(b"again")
+loop.call_soon(write)
+try:
+    turn(loop)
+except SystemExit:
+    os._exit(0)
+os.waitpid(pid, 0)
+turn(loop)
+assert right.recv(100) == b"once,again"
 transport.abort()
 turn(loop)
 loop.close()

@@ -226,14 +226,15 @@ def test_released_view(both, outcome):
 @EACH("view", [memoryview(b"abcdef")[::2], memoryview(bytearray(b"abcdef"))[::-1],
                memoryview(b"abcdefgh").cast("H"), memoryview(b"abcdef").cast("B", (2, 3)),
                memoryview(b"abcdefghijkl").cast("I")[::2]], ids=["steps", "backwards", "items", "two dimensions", "big steps"])
-def test_views_that_asyncio_does_not_send(loop, connect, view, waiting):
+@INSIDE
+def test_views_that_asyncio_does_not_send(loop, connect, view, waiting, inside):
     """Not contiguous: asyncio ends the connection.  Items of several bytes: asyncio counts wrong."""
     for write in ("write", "writelines"):
         connection = connect()
         if waiting:
             write_backlog(connection)
         size = connection.get_write_buffer_size()
-        getattr(connection.transport, write)(view if write == "write" else [view])
+        connection.do(lambda: getattr(connection, write)(view if write == "write" else [view]), inside)
         if waiting:
             assert connection.get_write_buffer_size() == size + view.nbytes
         connection.close()
@@ -243,16 +244,24 @@ def test_views_that_asyncio_does_not_send(loop, connect, view, waiting):
 @pytest.mark.only_asyncfast
 @EACH("make", [bytearray, lambda data: memoryview(bytearray(data)), ByteArray], ids=["bytearray", "memoryview", "subclass"])
 @EACH("method", ["write", "writelines"])
-def test_changed_after_write(loop, connect, make, method):
+@EACH("first", [b"", b"small", BIG], ids=["", "held back", "backlog"])
+@INSIDE
+def test_changed_after_write(loop, connect, make, method, first, inside):
     """What is sent is what was there when it was written.  asyncio sends what is there by then."""
-    connection = connect()
-    data = make(BIG)
-    getattr(connection.transport, method)(data if method == "write" else [data, data])
-    data[:] = b"\xff" * len(data)
-    if not isinstance(data, memoryview):
-        data.clear()        # nothing of the transport's holds on to it
-    connection.close()
-    assert connection.read_all() == BIG * (1 if method == "write" else 2)
+    for contents in (BIG, b"contents"):
+        connection = connect()
+        data = make(contents)
+
+        def write():
+            connection.write(first)
+            getattr(connection, method)(data if method == "write" else [data, data])
+            data[:] = b"\xff" * len(data)
+            if not isinstance(data, memoryview):
+                data.clear()        # nothing of the transport's holds on to it
+
+        connection.do(write, inside)
+        connection.close()
+        assert connection.read_all() == first + contents * (1 if method == "write" else 2)
 
 
 @EACH("size", [1, 255, 256, 257, 3000])
@@ -337,6 +346,46 @@ def test_sizes(loop, connect):
         read += len(data)
         turn(loop)
     assert read == written and connection.get_write_buffer_size() == 0
+
+
+@EACH("error", [SystemExit, KeyboardInterrupt, ValueError])
+def test_written_before_an_error(both, error):
+    """It is sent, by a callback that then raises, too."""
+    def play(connect):
+        connection, other = connect(), connect()
+        connection.loop.set_exception_handler(lambda loop, context: None)
+
+        def callback():
+            for n in range(3):
+                connection.write(b"%d" % n)
+                other.write(b"%d" % n)
+            raise error
+
+        connection.loop.call_soon(callback)
+        with contextlib.suppress(error):
+            turn(connection.loop)
+        seen = connection.read(), other.read()
+        connection.write(b"more")
+        return seen, connection.read()
+
+    both(play)
+
+
+@EACH("how", [lambda sock: sock.shutdown(socket.SHUT_WR), lambda sock: sock._sock.send(b"behind"),
+              lambda sock: os.write(sock.fileno(), b"behind")], ids=["shutdown", "send", "write"])
+def test_what_is_done_to_the_socket_comes_after_what_was_written(both, how):
+    def play(connect):
+        connection = connect()
+
+        def callback():
+            connection.write(b"first,")
+            connection.write(b"second,")
+            how(connection.get_extra_info("socket"))
+
+        connection.do(callback)
+        return connection.read()
+
+    both(play)
 
 
 def test_write_eof_ends_one_direction(loop, connect):
@@ -828,7 +877,7 @@ def test_kept_by_two_and_read_in_turns(loop, connect):
     for n in range(10):
         for number, connection in enumerate(pairs):
             connection.peer.send(bytes([65 + n, 97 + number]) * 10_000)
-        turn(loop, 2)
+        turn(loop, 8)       # a poll may bring one event only
     for number, connection in enumerate(pairs):
         data = b"".join(kept.get(connection.protocol, [bytes(connection.protocol.data)]))
         assert data == b"".join(bytes([65 + n, 97 + number]) * 10_000 for n in range(10))
