@@ -582,11 +582,18 @@ transport_get_extra_info(AfTransport *t, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_AttributeError, "_extra");
         return NULL;
     }
-    if (af_unlikely(!PyDict_CheckExact(t->io.extra))) {
-        return af_call_method(t->io.extra, "get", "OO", name, fallback);
+    PyObject *extra = Py_NewRef(t->io.extra), *value;       /* a key may do anything when it is hashed */
+    if (af_likely(PyDict_CheckExact(extra))) {
+        value = Py_XNewRef(PyDict_GetItemWithError(extra, name));
+        if (value == NULL && !PyErr_Occurred()) {
+            value = Py_NewRef(fallback);
+        }
     }
-    PyObject *value = PyDict_GetItemWithError(t->io.extra, name);
-    return value == NULL && PyErr_Occurred() ? NULL : Py_NewRef(value == NULL ? fallback : value);
+    else {
+        value = af_call_method(extra, "get", "OO", name, fallback);
+    }
+    Py_DECREF(extra);
+    return value;
 }
 
 static PyObject *
