@@ -263,8 +263,8 @@ module_exec(PyObject *module)
     }
     if (af_handle_setup(module, st) < 0 || af_future_setup(module, st) < 0 || af_task_setup(module, st) < 0 ||
         af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 || af_awaitval_setup(module, st) < 0 ||
-        af_stream_setup(module, st) < 0 || af_pipe_setup(module, st) < 0 || af_datagram_setup(module, st) < 0 || af_sockop_setup(module, st) < 0 ||
-        af_listener_setup(module, st) < 0) {
+        af_stream_setup(module, st) < 0 || af_pipe_setup(module, st) < 0 || af_datagram_setup(module, st) < 0 ||
+        af_sockop_setup(module, st) < 0 || af_listener_setup(module, st) < 0) {
         return -1;
     }
     return 0;

@@ -63,6 +63,18 @@ AF_API int af_future_note_awaited_by(AfState *st, PyObject *fut, PyObject *waite
 
 /* What the C iterators of awaitables share. */
 AF_API void af_set_stop_iteration(PyObject *value);
+
+/* What send() gives, if am_send gave that. */
+static inline PyObject *
+af_sent(PySendResult how, PyObject *result)
+{
+    if (how == PYGEN_RETURN) {
+        af_set_stop_iteration(result);
+        Py_CLEAR(result);
+    }
+    return how == PYGEN_ERROR ? NULL : result;
+}
+
 AF_API PyObject *af_raise_thrown(PyObject *const *args, Py_ssize_t nargs);      /* always NULL, with the exception set */
 
 static inline int

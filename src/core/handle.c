@@ -216,18 +216,14 @@ handle_drop_call(AfHandle *h)
 static int
 handle_report(AfHandle *h)
 {
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    if (af_raised_exit()) {
         return -1;
     }
     AfState *st = ((AfLoop *)h->loop)->st;
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *res = af_call_method(st->hooks, "callback_failed", "OO", (PyObject *)h, exc);
+    int rc = af_call_hook(st, "callback_failed", "OO", (PyObject *)h, exc);
     Py_DECREF(exc);
-    if (res == NULL) {
-        return -1;
-    }
-    Py_DECREF(res);
-    return 0;
+    return rc;
 }
 
 AF_API int

@@ -662,9 +662,7 @@ loop_run_entry_debug(AfLoop *loop, PyObject *obj, int kind)
     double took = (double)(af_clock_ns() - start) / 1e9;
     Py_CLEAR(loop->current_handle);
     if (rc == 0 && took >= loop->slow_callback_duration) {
-        PyObject *res = af_call_method(loop->st->hooks, "slow_callback", "Od", obj, took);
-        Py_XDECREF(res);
-        rc = res == NULL ? -1 : 0;
+        rc = af_call_hook(loop->st, "slow_callback", "Od", obj, took);
     }
     return rc;
 }
@@ -1185,20 +1183,6 @@ af_loop_read_buffer(AfLoop *loop)
         loop->read_buffer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)AF_READ_SIZE);
     }
     return loop->read_buffer == NULL ? NULL : PyBytes_AS_STRING(loop->read_buffer);
-}
-
-AF_API int
-af_type_add_methods(PyTypeObject *type, PyMethodDef *methods)
-{
-    int rc = 0;
-    for (PyMethodDef *m = methods; rc == 0 && m->ml_name != NULL; m++) {
-        PyObject *descr = PyDescr_NewMethod(type, m);
-        /* not by setattr: the type may be immutable for everybody else */
-        rc = descr == NULL ? -1 : PyDict_SetItemString(type->tp_dict, m->ml_name, descr);
-        Py_XDECREF(descr);
-    }
-    PyType_Modified(type);
-    return rc;
 }
 
 AF_API int

@@ -75,7 +75,6 @@ AF_API char *af_loop_read_buffer(AfLoop *loop);  /* AF_READ_SIZE bytes, for as l
 /* asyncio's method of that name, which asyncfast._loop keeps for us. */
 AF_API PyObject *af_loop_inherited(AfLoop *loop, const char *name, PyObject *const *args, Py_ssize_t nargs,
                                    PyObject *kwnames);
-AF_API int af_type_add_methods(PyTypeObject *type, PyMethodDef *methods);       /* to a type that is made already */
 
 /* Kinds of af_timer: whose reference the armed timer is. */
 enum { AF_TIMER_HANDLE, AF_TIMER_SLEEP };

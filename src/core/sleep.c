@@ -265,11 +265,7 @@ sleep_send(AfSleep *s, PyObject *arg)
 {
     PyObject *result;
     PySendResult how = sleep_am_send(s, arg, &result);
-    if (how == PYGEN_RETURN) {
-        af_set_stop_iteration(result);
-        Py_CLEAR(result);
-    }
-    return how == PYGEN_ERROR ? NULL : result;
+    return af_sent(how, result);
 }
 
 static PyObject *

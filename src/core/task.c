@@ -463,14 +463,13 @@ task_take_exception(AfTask *t, int *rc)
 static int
 task_report(AfTask *t)
 {
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    if (af_raised_exit()) {
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *res = af_call_method(t->fut.st->hooks, "step_failed", "OO", (PyObject *)t, exc);
+    int rc = af_call_hook(t->fut.st, "step_failed", "OO", (PyObject *)t, exc);
     Py_DECREF(exc);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
+    return rc;
 }
 
 /* In a context of its own.  exc is stolen. */

@@ -73,6 +73,13 @@ watch_wants(const AfFdWatch *w)
     return w->io_want | (w->reader != NULL ? AF_READ : 0) | (w->writer != NULL ? AF_WRITE : 0);
 }
 
+/* Where the handle or operation is that waits for what. */
+static PyObject **
+watch_slot(AfFdWatch *w, unsigned what)
+{
+    return what == AF_READ ? &w->reader : &w->writer;
+}
+
 /* Tell the kernel what is wanted now, which is not more than before. */
 static void
 watch_want_less(AfLoop *loop, AfFdWatch *w)
@@ -135,7 +142,7 @@ watch_want_more(AfLoop *loop, AfFdWatch *w, unsigned what)
 static int
 watch_put(AfLoop *loop, AfFdWatch *w, unsigned what, PyObject *party, int is_op)
 {
-    PyObject **slot = what == AF_READ ? &w->reader : &w->writer;
+    PyObject **slot = watch_slot(w, what);
     PyObject *old = *slot;
     int was_op = w->ops & what;
     *slot = party;
@@ -189,7 +196,7 @@ watch_remove(AfLoop *loop, unsigned what, PyObject *arg)
         return NULL;
     }
     AfFdWatch *w = watch_find(loop, fd);
-    PyObject **slot = w == NULL ? NULL : what == AF_READ ? &w->reader : &w->writer;
+    PyObject **slot = w == NULL ? NULL : watch_slot(w, what);
     if (slot == NULL || *slot == NULL) {
         Py_RETURN_FALSE;
     }
@@ -284,7 +291,7 @@ AF_API void
 af_op_forget(AfLoop *loop, AfOp *op, int fd, unsigned what)
 {
     AfFdWatch *w = watch_find(loop, fd);
-    PyObject **slot = w == NULL ? NULL : what == AF_READ ? &w->reader : &w->writer;
+    PyObject **slot = w == NULL ? NULL : watch_slot(w, what);
     if (slot == NULL || *slot != (PyObject *)op) {
         return;
     }

@@ -13,6 +13,7 @@
 
 #include "net/address.h"
 #include "net/backlog.h"
+#include "net/data.h"
 #include "rt/args.h"
 
 /* Delivered in a row at most, about; and received by one system call, which takes up to 5 % off what an echo costs
@@ -390,20 +391,13 @@ datagram_flush(AfDatagram *d)
     return t->closing ? (t->lost++, af_transport_end(t, Py_None)) : 0;
 }
 
-/* A bytes object with data's contents, which nobody can change any more: a new reference. */
-static PyObject *
-datagram_snapshot(PyObject *data, const void *buffer, size_t size)
-{
-    return PyBytes_CheckExact(data) ? Py_NewRef(data) : PyBytes_FromStringAndSize(buffer, (Py_ssize_t)size);
-}
-
 /* Send at once, or have it wait.  0 or -1. */
 static int
-datagram_put(AfDatagram *d, PyObject *data, const void *buffer, size_t size, PyObject *to)
+datagram_put(AfDatagram *d, const af_data *data, PyObject *to)
 {
     AfTransport *t = &d->t;
     if (d->out.count == 0) {
-        int rc = datagram_send(d, data, buffer, size, to);
+        int rc = datagram_send(d, data->obj, data->view.buf, (size_t)data->view.len, to);
         if (af_likely(rc == DATAGRAM_SENT)) {
             return 0;
         }
@@ -417,32 +411,11 @@ datagram_put(AfDatagram *d, PyObject *data, const void *buffer, size_t size, PyO
             return -1;
         }
     }
-    PyObject *bytes = datagram_snapshot(data, buffer, size);
+    PyObject *bytes = af_data_snapshot(data, 0);
     if (bytes == NULL || af_backlog_add_datagram_steal(&d->out, bytes, to) < 0) {
         return -1;
     }
     return af_transport_maybe_pause(t);
-}
-
-/* datagram_put() with the bytes of data, whichever kind of buffer it is. */
-static int
-datagram_put_buffer(AfDatagram *d, PyObject *data, PyObject *to)
-{
-    Py_buffer view;
-    PyObject *flat = NULL;
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
-        /* not contiguous: the bytes in their order */
-        PyErr_Clear();
-        flat = PyBytes_FromObject(data);
-        if (flat == NULL || PyObject_GetBuffer(flat, &view, PyBUF_SIMPLE) < 0) {
-            Py_XDECREF(flat);
-            return d->out.count == 0 ? af_transport_fatal(&d->t, datagram_write_error) : -1;
-        }
-    }
-    int rc = datagram_put(d, flat != NULL ? flat : data, view.buf, (size_t)view.len, to);
-    PyBuffer_Release(&view);
-    Py_XDECREF(flat);
-    return rc;
 }
 
 /* The address a datagram goes to, if one is given that may be: borrowed.  0 or -1. */
@@ -497,7 +470,7 @@ datagram_sendto(AfDatagram *d, PyObject *const *args, Py_ssize_t nargs, PyObject
         return NULL;
     }
     PyObject *data = values[0], *to = values[1] == Py_None ? NULL : values[1];
-    if (af_unlikely(!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data))) {
+    if (af_unlikely(!af_data_is_writable(data))) {
         PyObject *name = PyType_GetName(Py_TYPE(data));
         PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R", name);
         Py_XDECREF(name);
@@ -513,14 +486,16 @@ datagram_sendto(AfDatagram *d, PyObject *const *args, Py_ssize_t nargs, PyObject
         return NULL;
     }
     int rc;
+    af_data contents;
     if (af_unlikely(d->t.lost) && (d->address != NULL || d->t.sock == NULL)) {
         rc = af_transport_write_lost(&d->t);
     }
-    else if (af_likely(PyBytes_CheckExact(data))) {
-        rc = datagram_put(d, data, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data), to);
+    else if (af_likely(af_data_open(&contents, data) == 0)) {
+        rc = datagram_put(d, &contents, to);
+        af_data_close(&contents);
     }
     else {
-        rc = datagram_put_buffer(d, data, to);
+        rc = d->out.count == 0 ? af_transport_fatal(&d->t, datagram_write_error) : -1;
     }
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -528,24 +503,10 @@ datagram_sendto(AfDatagram *d, PyObject *const *args, Py_ssize_t nargs, PyObject
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
 static int
-datagram_ready(AfIo *io, unsigned what)
+datagram_run(AfIo *io, unsigned what)
 {
     AfDatagram *d = (AfDatagram *)io;
-    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
-    af_call_context *c = what == AF_READ ? &d->t.reading : &d->t.writing;
-    PyObject *mark;
-    int rc = af_call_context_enter(loop, c, &mark);
-    if (rc == 0) {
-        rc = what == AF_READ ? datagram_read(d) : datagram_flush(d);
-        if (af_call_context_leave(loop, c, mark) < 0) {
-            rc = -1;
-        }
-    }
-    if (af_unlikely(rc < 0)) {
-        rc = af_transport_report(&d->t, loop);
-    }
-    Py_DECREF(loop);
-    return rc;
+    return what == AF_READ ? datagram_read(d) : datagram_flush(d);
 }
 
 /* What kind of socket it is, and whether it has a peer.  0 or -1. */
@@ -568,40 +529,6 @@ datagram_look(AfDatagram *d)
     return connected < 0 ? -1 : 0;
 }
 
-/* Until it is made it is like one that is lost: its methods do nothing. */
-static PyObject *
-datagram_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
-{
-    AfDatagram *d = (AfDatagram *)type->tp_alloc(type, 0);
-    if (d != NULL) {
-        d->t.io.ready = datagram_ready;
-        d->t.backlog = datagram_backlog;
-        d->t.drop_backlog = datagram_drop_backlog;
-        d->t.resumed = datagram_read_later;
-        d->slots = 1;
-        d->t.closing = 1;
-        d->t.lost = 1;
-    }
-    return (PyObject *)d;
-}
-
-static int
-datagram_tp_init(AfDatagram *d, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"loop", "sock", "protocol", "address", "waiter", "extra", "context", NULL};
-    PyObject *loop, *sock, *protocol, *address = Py_None, *waiter = Py_None, *extra = Py_None, *context = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OOOO:DatagramTransport", names, &loop, &sock, &protocol, &address,
-                                     &waiter, &extra, &context)) {
-        return -1;
-    }
-    int only = PyObject_IsTrue(address);
-    if (only < 0 || af_transport_init(&d->t, loop, sock, protocol, extra, Py_None, context, 0) < 0 || datagram_look(d) < 0) {
-        return -1;
-    }
-    d->address = only ? Py_NewRef(address) : NULL;
-    return af_transport_schedule_start(&d->t, waiter);
-}
-
 static int
 datagram_tp_traverse(AfDatagram *d, visitproc visit, void *arg)
 {
@@ -619,29 +546,50 @@ datagram_tp_traverse(AfDatagram *d, visitproc visit, void *arg)
 }
 
 static int
-datagram_tp_clear(AfDatagram *d)
+datagram_tp_clear(AfTransport *t)
 {
+    AfDatagram *d = (AfDatagram *)t;
     Py_CLEAR(d->address);
     Py_CLEAR(d->from.obj);
     Py_CLEAR(d->to.obj);
     datagram_forget(d);
-    return af_transport_clear(&d->t);       /* the backlog, too */
+    return af_transport_clear(t);           /* the backlog, too */
 }
 
-static void
-datagram_tp_dealloc(AfDatagram *d)
+static const af_transport_kind datagram_kind = {
+    .run = datagram_run,
+    .backlog = datagram_backlog,
+    .drop_backlog = datagram_drop_backlog,
+    .resumed = datagram_read_later,
+    .clear = datagram_tp_clear,
+};
+
+static PyObject *
+datagram_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    PyTypeObject *type = Py_TYPE(d);
-    if (PyObject_CallFinalizerFromDealloc((PyObject *)d) < 0) {
-        return;
+    PyObject *self = af_transport_new(type, &datagram_kind);
+    if (self != NULL) {
+        ((AfDatagram *)self)->slots = 1;
     }
-    PyObject_GC_UnTrack(d);
-    if (d->t.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)d);
+    return self;
+}
+
+static int
+datagram_tp_init(AfDatagram *d, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"loop", "sock", "protocol", "address", "waiter", "extra", "context", NULL};
+    PyObject *loop, *sock, *protocol, *address = Py_None, *waiter = Py_None, *extra = Py_None, *context = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OOOO:DatagramTransport", names, &loop, &sock, &protocol, &address,
+                                     &waiter, &extra, &context)) {
+        return -1;
     }
-    datagram_tp_clear(d);
-    type->tp_free(d);
-    Py_DECREF(type);
+    int only = PyObject_IsTrue(address);
+    if (only < 0 || af_transport_init(&d->t, loop, sock, protocol, extra, Py_None, context, AF_DATAGRAM_SOCKET) < 0 ||
+        datagram_look(d) < 0) {
+        return -1;
+    }
+    d->address = only ? Py_NewRef(address) : NULL;
+    return af_transport_schedule_start(&d->t, waiter);
 }
 
 static PyMethodDef datagram_methods[] = {
@@ -654,15 +602,9 @@ static PyMethodDef datagram_methods[] = {
 };
 
 static PyMemberDef datagram_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(AfTransport, weakrefs), READONLY, NULL},
-    {"__dictoffset__", T_PYSSIZET, offsetof(AfTransport, dict), READONLY, NULL},
+    AF_TRANSPORT_OFFSETS,
     {"_address", T_OBJECT, offsetof(AfDatagram, address), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
-};
-
-static PyGetSetDef datagram_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot datagram_slots[] = {
@@ -670,14 +612,13 @@ static PyType_Slot datagram_slots[] = {
                          "--\n\nTransport of a UDP or Unix datagram socket; made by create_datagram_endpoint()."},
     {Py_tp_new, datagram_tp_new},
     {Py_tp_init, datagram_tp_init},
-    {Py_tp_dealloc, datagram_tp_dealloc},
+    {Py_tp_dealloc, af_transport_dealloc},
     {Py_tp_finalize, af_transport_finalize},
     {Py_tp_traverse, datagram_tp_traverse},
     {Py_tp_clear, datagram_tp_clear},
     {Py_tp_repr, af_transport_repr},
     {Py_tp_methods, datagram_methods},
     {Py_tp_members, datagram_members},
-    {Py_tp_getset, datagram_getset},
     {0, NULL},
 };
 

@@ -61,12 +61,8 @@ static int
 listener_schedule(AfListener *l, PyObject *conn, PyObject *address)
 {
     AfLoop *loop = l->io.loop;
-    if (loop->debug) {
-        PyObject *res = af_call_method(loop->st->hooks, "accepted_debug", "OOO", l->server, address, conn);
-        Py_XDECREF(res);
-        if (res == NULL) {
-            return -1;
-        }
+    if (loop->debug && af_call_hook(loop->st, "accepted_debug", "OOO", l->server, address, conn) < 0) {
+        return -1;
     }
     /* of a context that was asked for, each connection has a copy */
     PyObject *context = l->context == NULL ? Py_NewRef(Py_None) : PyContext_Copy(l->context);
@@ -91,7 +87,7 @@ listener_accept_one(AfListener *l)
         if (errno == ECONNABORTED) {
             return 1;           /* gone before we came to it */
         }
-        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+        if (af_would_block(errno)) {
             return 0;
         }
         PyErr_SetFromErrno(PyExc_OSError);
@@ -105,47 +101,41 @@ listener_accept_one(AfListener *l)
     return rc < 0 ? -1 : 1;
 }
 
-static int
-listener_is_exit(void)
-{
-    return PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
-}
-
 /* accept() failed: out of something (asyncio's list), it will be tried again later; anything else is reported. */
 static int
 listener_failed(AfListener *l, AfLoop *loop)
 {
-    if (listener_is_exit()) {
+    if (af_raised_exit()) {
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *res = af_call_method(loop->st->hooks, "accept_failed", "OOO", (PyObject *)loop, (PyObject *)l, exc);
+    int rc = af_call_hook(loop->st, "accept_failed", "OOO", (PyObject *)loop, (PyObject *)l, exc);
     Py_DECREF(exc);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
+    return rc;
 }
 
 static int
-listener_ready(AfIo *io, unsigned Py_UNUSED(what))
+listener_run(AfIo *io, unsigned Py_UNUSED(what))
+{
+    AfListener *l = (AfListener *)io;
+    int rc = 1;
+    for (int i = 0; rc == 1 && i < l->batch && af_io_wants(io) & AF_READ; i++) {
+        rc = listener_accept_one(l);
+    }
+    return rc < 0 ? -1 : 0;
+}
+
+static int
+listener_ready(AfIo *io, unsigned what)
 {
     AfListener *l = (AfListener *)io;
     AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
-    PyObject *mark;
-    int rc = af_call_context_enter(loop, &l->call, &mark);
-    if (rc == 0) {
-        rc = 1;
-        for (int i = 0; rc == 1 && i < l->batch && af_io_wants(io) & AF_READ; i++) {
-            rc = listener_accept_one(l);
-        }
-        if (af_call_context_leave(loop, &l->call, mark) < 0) {
-            rc = -1;
-        }
-    }
+    int rc = af_call_context_run(loop, &l->call, listener_run, io, what);
     if (rc < 0) {
         rc = listener_failed(l, loop);
     }
     Py_DECREF(loop);
-    return rc < 0 ? -1 : 0;
+    return rc;
 }
 
 /* A new connection: its protocol and its transport. */
@@ -164,20 +154,16 @@ listener_accepted(AfListener *l, PyObject *what)
         transport = PyObject_Vectorcall((PyObject *)st->StreamType, args, sizeof(args) / sizeof(args[0]), NULL);
     }
     Py_XDECREF(extra);
-    PyObject *res = Py_None;
-    if (transport == NULL && !listener_is_exit()) {
+    int rc = transport == NULL ? -1 : 0;
+    if (rc < 0 && !af_raised_exit()) {
         PyObject *exc = PyErr_GetRaisedException();
-        res = af_call_method(st->hooks, "accepted_failed", "OOOO", (PyObject *)l->io.loop, conn,
-                                  protocol == NULL ? Py_None : protocol, exc);
-        Py_XDECREF(res);
+        rc = af_call_hook(st, "accepted_failed", "OOOO", (PyObject *)l->io.loop, conn,
+                          protocol == NULL ? Py_None : protocol, exc);
         Py_DECREF(exc);
-    }
-    else if (transport == NULL) {
-        res = NULL;
     }
     Py_XDECREF(protocol);
     Py_XDECREF(transport);
-    return res == NULL ? NULL : Py_NewRef(Py_None);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* ---- methods ---------------------------------------------------------------------------------------------------- */

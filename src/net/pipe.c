@@ -43,12 +43,6 @@ pipe_drop_backlog(AfTransport *t)
     af_backlog_clear(&((AfPipe *)t)->out);
 }
 
-static inline int
-pipe_would_block(int error)
-{
-    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
-}
-
 /* In debug mode it is logged that the other end has gone.  0 or -1. */
 static int
 pipe_log_closed_by_peer(AfTransport *t)
@@ -56,9 +50,7 @@ pipe_log_closed_by_peer(AfTransport *t)
     if (!t->io.loop->debug) {
         return 0;
     }
-    PyObject *res = af_call_method(t->io.loop->st->hooks, "pipe_closed_by_peer", "O", (PyObject *)t);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
+    return af_call_hook(t->io.loop->st, "pipe_closed_by_peer", "O", (PyObject *)t);
 }
 
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
@@ -81,17 +73,6 @@ pipe_received_eof(AfTransport *t)
 }
 
 static int
-pipe_deliver(AfTransport *t, PyObject *data)
-{
-    PyObject *stack[3] = {NULL, Py_NewRef(t->protocol), data};
-    PyObject *res = PyObject_VectorcallMethod(t->io.loop->st->str_data_received, stack + 1,
-                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(stack[1]);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
-}
-
-static int
 pipe_read(AfPipe *p)
 {
     AfTransport *t = &p->t;
@@ -106,13 +87,13 @@ pipe_read(AfPipe *p)
         n = read(t->fd, PyBytes_AS_STRING(buffer), AF_READ_SIZE);
     }
     if (n > 0) {
-        return af_reading_deliver(t, buffer, n, &p->keeps, pipe_deliver);
+        return af_reading_deliver(t, buffer, n, &p->keeps, af_transport_deliver);
     }
     loop->read_buffer = buffer;
     if (n == 0) {
         return pipe_received_eof(t);
     }
-    return pipe_would_block(errno) ? 0 : af_transport_fatal_errno(t, errno, pipe_read_error);
+    return af_would_block(errno) ? 0 : af_transport_fatal_errno(t, errno, pipe_read_error);
 }
 
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
@@ -145,7 +126,7 @@ pipe_flush(AfPipe *p)
         n = writev(t->fd, iov, af_backlog_iov(&p->out, iov));
     }
     if (n < 0) {
-        if (pipe_would_block(errno)) {
+        if (af_would_block(errno)) {
             return 0;
         }
         p->ignored++;
@@ -171,14 +152,12 @@ pipe_ignore_write(AfPipe *p)
     if (p->ignored++ < PIPE_IGNORED_WRITES) {
         return 0;
     }
-    PyObject *res = af_call_method(af_state_of_type(Py_TYPE(p))->hooks, "pipe_write_to_lost", NULL);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
+    return af_call_hook(af_state_of_type(Py_TYPE(p)), "pipe_write_to_lost", NULL);
 }
 
 /* Write at once what the pipe takes; the rest waits.  0 or -1. */
 static int
-pipe_send(AfPipe *p, PyObject *data, const Py_buffer *view)
+pipe_send(AfPipe *p, const af_data *data)
 {
     AfTransport *t = &p->t;
     size_t sent = 0;
@@ -186,12 +165,12 @@ pipe_send(AfPipe *p, PyObject *data, const Py_buffer *view)
         ssize_t n = -1;
         errno = EBADF;
         if (af_transport_fd_is_ours(t)) {
-            n = write(t->fd, view->buf, (size_t)view->len);
+            n = write(t->fd, data->view.buf, (size_t)data->view.len);
         }
-        if (n == (ssize_t)view->len) {
+        if (n == (ssize_t)data->view.len) {
             return 0;
         }
-        if (n < 0 && !pipe_would_block(errno)) {
+        if (n < 0 && !af_would_block(errno)) {
             p->ignored++;
             return af_transport_fatal_errno(t, errno, pipe_write_error);
         }
@@ -200,8 +179,8 @@ pipe_send(AfPipe *p, PyObject *data, const Py_buffer *view)
             return -1;
         }
     }
-    PyObject *rest = af_data_snapshot(data, view, sent);
-    if (rest == NULL || af_backlog_add_steal(&p->out, rest, rest == data ? sent : 0) < 0) {
+    PyObject *rest = af_data_snapshot(data, sent);
+    if (rest == NULL || af_backlog_add_steal(&p->out, rest, rest == data->obj ? sent : 0) < 0) {
         return -1;
     }
     return af_transport_maybe_pause(t);
@@ -210,26 +189,19 @@ pipe_send(AfPipe *p, PyObject *data, const Py_buffer *view)
 static PyObject *
 pipe_write(AfPipe *p, PyObject *data)
 {
-    if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
+    if (!af_data_is_writable(data)) {
         PyErr_Format(PyExc_AssertionError, "%R", data);
         return NULL;
     }
-    Py_buffer view;
-    PyObject *flat = NULL;
-    if (af_data_view(data, &view) < 0) {
-        /* not contiguous: the bytes in their order */
-        PyErr_Clear();
-        data = flat = PyBytes_FromObject(data);
-        if (flat == NULL || af_data_view(flat, &view) < 0) {
-            return NULL;
-        }
+    af_data d;
+    if (af_data_open(&d, data) < 0) {
+        return NULL;
     }
     int rc = 0;
-    if (view.len > 0) {
-        rc = p->t.closing ? pipe_ignore_write(p) : pipe_send(p, data, &view);
+    if (d.view.len > 0) {
+        rc = p->t.closing ? pipe_ignore_write(p) : pipe_send(p, &d);
     }
-    af_data_release(&view);
-    Py_XDECREF(flat);
+    af_data_close(&d);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -249,8 +221,9 @@ pipe_can_write_eof(AfPipe *Py_UNUSED(p), PyObject *Py_UNUSED(ignored))
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
 static int
-pipe_run(AfPipe *p, unsigned what)
+pipe_run(AfIo *io, unsigned what)
 {
+    AfPipe *p = (AfPipe *)io;
     if (p->t.lost || p->t.protocol == NULL) {
         return 0;
     }
@@ -258,27 +231,6 @@ pipe_run(AfPipe *p, unsigned what)
         return pipe_flush(p);
     }
     return p->t.writes_only ? pipe_reader_gone(p) : pipe_read(p);
-}
-
-static int
-pipe_ready(AfIo *io, unsigned what)
-{
-    AfPipe *p = (AfPipe *)io;
-    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
-    af_call_context *c = what == AF_READ ? &p->t.reading : &p->t.writing;
-    PyObject *mark;
-    int rc = af_call_context_enter(loop, c, &mark);
-    if (rc == 0) {
-        rc = pipe_run(p, what);
-        if (af_call_context_leave(loop, c, mark) < 0) {
-            rc = -1;
-        }
-    }
-    if (rc < 0) {
-        rc = af_transport_report(&p->t, loop);
-    }
-    Py_DECREF(loop);
-    return rc;
 }
 
 /* Does the write end become readable when the reader goes? */
@@ -315,20 +267,21 @@ pipe_begin_to_read(AfPipe *p)
     return 0;
 }
 
-/* Until it is made it is like one that is lost: its methods do nothing. */
+static const af_transport_kind pipe_kind = {
+    .run = pipe_run,
+    .backlog = pipe_backlog,
+    .drop_backlog = pipe_drop_backlog,
+    .clear = af_transport_clear,
+};
+
 static PyObject *
 pipe_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    AfPipe *p = (AfPipe *)type->tp_alloc(type, 0);
-    if (p != NULL) {
-        p->t.io.ready = pipe_ready;
-        p->t.backlog = pipe_backlog;
-        p->t.drop_backlog = pipe_drop_backlog;
-        p->t.fd = -1;
-        p->t.closing = 1;
-        p->t.lost = 1;
+    PyObject *self = af_transport_new(type, &pipe_kind);
+    if (self != NULL) {
+        ((AfPipe *)self)->t.fd = -1;
     }
-    return (PyObject *)p;
+    return self;
 }
 
 static int
@@ -363,22 +316,6 @@ pipe_tp_repr(PyObject *self)
                                (int)((AfPipe *)self)->t.writes_only);
 }
 
-static void
-pipe_tp_dealloc(AfPipe *p)
-{
-    PyTypeObject *type = Py_TYPE(p);
-    if (PyObject_CallFinalizerFromDealloc((PyObject *)p) < 0) {
-        return;
-    }
-    PyObject_GC_UnTrack(p);
-    if (p->t.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)p);
-    }
-    af_transport_clear(&p->t);
-    type->tp_free(p);
-    Py_DECREF(type);
-}
-
 static PyMethodDef pipe_write_methods[] = {
     {"write", (PyCFunction)pipe_write, METH_O,
      "write($self, data, /)\n--\n\n"
@@ -391,8 +328,7 @@ static PyMethodDef pipe_write_methods[] = {
 };
 
 static PyMemberDef pipe_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(AfTransport, weakrefs), READONLY, NULL},
-    {"__dictoffset__", T_PYSSIZET, offsetof(AfTransport, dict), READONLY, NULL},
+    AF_TRANSPORT_OFFSETS,
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -409,7 +345,6 @@ pipe_get_fileno(AfPipe *p, void *Py_UNUSED(closure))
 }
 
 static PyGetSetDef pipe_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_pipe", (getter)pipe_get_pipe, NULL, NULL, NULL},
     {"_fileno", (getter)pipe_get_fileno, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -417,7 +352,7 @@ static PyGetSetDef pipe_getset[] = {
 
 #define PIPE_SLOTS                                                                                                     \
     {Py_tp_new, pipe_tp_new},                                                                                          \
-    {Py_tp_dealloc, pipe_tp_dealloc},                                                                                  \
+    {Py_tp_dealloc, af_transport_dealloc},                                                                             \
     {Py_tp_finalize, af_transport_finalize},                                                                           \
     {Py_tp_traverse, af_transport_traverse},                                                                           \
     {Py_tp_clear, af_transport_clear},                                                                                 \

@@ -17,9 +17,9 @@
 static inline PyObject *
 af_reading_take(AfLoop *loop)
 {
-    PyObject *buffer = loop->read_buffer;
+    PyObject *buffer = af_loop_read_buffer(loop) == NULL ? NULL : loop->read_buffer;
     loop->read_buffer = NULL;
-    return buffer != NULL ? buffer : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)AF_READ_SIZE);
+    return buffer;
 }
 
 /* The n > 0 bytes that were read into buffer go to deliver(): 0 or -1.  *keeps: the protocol has kept what was lent. */

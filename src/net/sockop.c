@@ -11,6 +11,7 @@
 #include "net/sockop.h"
 
 #include "core/future.h"
+#include "net/data.h"
 #include "net/transport.h"
 
 #include <sys/socket.h>
@@ -50,7 +51,7 @@ sockop_fd(const AfSockOp *s)
 static PySendResult
 sockop_failed(void)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+    if (af_would_block(errno)) {
         return PYGEN_NEXT;
     }
     PyErr_SetFromErrno(PyExc_OSError);
@@ -77,14 +78,8 @@ static PySendResult
 sockop_try_recv_into(AfSockOp *s, PyObject **result)
 {
     Py_buffer view;
-    if (PyObject_GetBuffer(s->arg, &view, PyBUF_WRITABLE) < 0) {
-        PyErr_Clear();          /* the error is to be socket.recv_into()'s */
-        PyObject *args = PyTuple_Pack(1, s->arg);
-        int ok = args != NULL && PyArg_ParseTuple(args, "w*:recv_into", &view);
-        Py_XDECREF(args);
-        if (!ok) {
-            return PYGEN_ERROR;
-        }
+    if (af_data_room(s->arg, &view) < 0) {
+        return PYGEN_ERROR;
     }
     ssize_t n = recv(sockop_fd(s), view.buf, (size_t)view.len, MSG_DONTWAIT);
     int error = errno;
@@ -232,11 +227,7 @@ sockop_send(AfSockOp *s, PyObject *arg)
 {
     PyObject *result;
     PySendResult how = sockop_am_send(s, arg, &result);
-    if (how == PYGEN_RETURN) {
-        af_set_stop_iteration(result);
-        Py_CLEAR(result);
-    }
-    return result;
+    return af_sent(how, result);
 }
 
 static PyObject *
@@ -447,5 +438,5 @@ AF_API int
 af_sockop_setup(PyObject *module, AfState *st)
 {
     st->SockOpType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &sockop_spec, NULL);
-    return st->SockOpType == NULL ? -1 : af_type_add_methods(st->LoopType, sockop_loop_methods);
+    return st->SockOpType == NULL ? -1 : af_type_add(st->LoopType, sockop_loop_methods, NULL);
 }

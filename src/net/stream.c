@@ -42,12 +42,6 @@ stream_drop_backlog(AfTransport *t)
     s->held = 0;
 }
 
-static inline int
-stream_would_block(int error)
-{
-    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
-}
-
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
 static int
@@ -58,12 +52,8 @@ stream_received_eof(AfStream *s)
         return 0;
     }
     AfState *st = t->io.loop->st;
-    if (t->io.loop->debug) {
-        PyObject *res = af_call_method(st->hooks, "transport_debug", "Os", (PyObject *)t, "received EOF");
-        Py_XDECREF(res);
-        if (res == NULL) {
-            return -1;
-        }
+    if (af_transport_log_debug(t, "received EOF") < 0) {
+        return -1;
     }
     PyObject *protocol = Py_NewRef(t->protocol == NULL ? Py_None : t->protocol);
     PyObject *res = PyObject_CallMethodNoArgs(protocol, st->str_eof_received);
@@ -94,21 +84,14 @@ stream_read_nothing(AfStream *s, ssize_t n)
     if (n == 0) {
         return stream_received_eof(s);
     }
-    return stream_would_block(errno) ? 0 : af_transport_fatal_errno(&s->t, errno, stream_read_error);
+    return af_would_block(errno) ? 0 : af_transport_fatal_errno(&s->t, errno, stream_read_error);
 }
 
 static int
 stream_deliver(AfTransport *t, PyObject *data)
 {
-    PyObject *stack[3] = {NULL, Py_NewRef(t->protocol), data};
-    PyObject *res = PyObject_VectorcallMethod(t->io.loop->st->str_data_received, stack + 1,
-                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_DECREF(stack[1]);
-    if (af_unlikely(res == NULL)) {
-        return af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
-    }
-    Py_DECREF(res);
-    return 0;
+    return af_transport_deliver(t, data) == 0
+               ? 0 : af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
 }
 
 static int
@@ -147,10 +130,7 @@ stream_read_into(AfStream *s)
         goto end;
     }
     Py_buffer view;
-    PyObject *args = PyTuple_Pack(1, buffer);
-    int good = args != NULL && PyArg_ParseTuple(args, "w*:recv_into", &view);    /* socket.recv_into()'s errors */
-    Py_XDECREF(args);
-    if (!good) {
+    if (af_data_room(buffer, &view) < 0) {
         rc = af_transport_fatal(t, stream_read_error);
         goto end;
     }
@@ -173,15 +153,6 @@ end:
     Py_XDECREF(buffer);
     Py_DECREF(protocol);
     return rc;
-}
-
-static int
-stream_read(AfStream *s)
-{
-    if (s->t.lost || s->t.protocol == NULL) {
-        return 0;
-    }
-    return s->t.buffered_protocol ? stream_read_into(s) : stream_read_data(s);
 }
 
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
@@ -227,7 +198,7 @@ stream_flush(AfStream *s)
         n = sendmsg(t->fd, &msg, MSG_NOSIGNAL);
     }
     if (n < 0) {
-        if (stream_would_block(errno)) {
+        if (af_would_block(errno)) {
             return 0;
         }
         PyErr_SetFromErrno(PyExc_OSError);
@@ -269,7 +240,7 @@ stream_await_room(AfStream *s)
 
 /* Send at once what the socket takes; the rest waits.  0 or -1. */
 static int
-stream_send_now(AfStream *s, PyObject *data, const Py_buffer *view)
+stream_send_now(AfStream *s, const af_data *data)
 {
     AfTransport *t = &s->t;
     size_t sent = 0;
@@ -277,18 +248,18 @@ stream_send_now(AfStream *s, PyObject *data, const Py_buffer *view)
         ssize_t n = -1;
         errno = EBADF;
         if (af_likely(af_transport_fd_is_ours(t))) {
-            n = send(t->fd, view->buf, (size_t)view->len, MSG_NOSIGNAL);
+            n = send(t->fd, data->view.buf, (size_t)data->view.len, MSG_NOSIGNAL);
         }
-        if (af_likely(n == (ssize_t)view->len)) {
+        if (af_likely(n == (ssize_t)data->view.len)) {
             return 0;
         }
-        if (n < 0 && !stream_would_block(errno)) {
+        if (n < 0 && !af_would_block(errno)) {
             return af_transport_fatal_errno(t, errno, stream_write_error);
         }
         sent = n < 0 ? 0 : (size_t)n;
     }
-    PyObject *rest = af_data_snapshot(data, view, sent);
-    if (rest == NULL || af_backlog_add_steal(&s->out, rest, rest == data ? sent : 0) < 0) {
+    PyObject *rest = af_data_snapshot(data, sent);
+    if (rest == NULL || af_backlog_add_steal(&s->out, rest, rest == data->obj ? sent : 0) < 0) {
         return -1;
     }
     return stream_await_room(s) < 0 ? -1 : af_transport_maybe_pause(t);
@@ -306,12 +277,14 @@ stream_release(AfIo *io)
     if (s->first == NULL) {
         return stream_flush(s) < 0 || (s->out.count > 0 && stream_await_room(s) < 0) ? -1 : 0;
     }
-    PyObject *data = s->first;
-    s->first = NULL;
-    Py_buffer view;
-    int rc = af_data_view(data, &view);
-    rc = rc == 0 ? stream_send_now(s, data, &view) : rc;
-    Py_DECREF(data);
+    af_data data;
+    int rc = af_data_open(&data, s->first);
+    Py_CLEAR(s->first);
+    if (rc < 0) {
+        return -1;
+    }
+    rc = stream_send_now(s, &data);
+    af_data_close(&data);
     return rc;
 }
 
@@ -349,14 +322,14 @@ stream_unite(AfStream *s)
 
 /* Hold it back, or add it to what is held back already.  0 or -1. */
 static int
-stream_hold(AfStream *s, PyObject *data, const Py_buffer *view)
+stream_hold(AfStream *s, const af_data *data)
 {
     if (!s->held) {
         /* resume_writing() is to see the context of this write, should it come to that */
         if (af_call_context_take(&s->t, &s->t.writing) < 0) {
             return -1;
         }
-        s->first = Py_NewRef(data);
+        s->first = Py_NewRef(data->obj);
         s->held = 1;
         af_io_hold_back(&s->t.io);
         return 0;
@@ -364,32 +337,33 @@ stream_hold(AfStream *s, PyObject *data, const Py_buffer *view)
     if (stream_unite(s) < 0) {
         return -1;
     }
-    PyObject *chunk = af_data_snapshot(data, view, 0);
+    PyObject *chunk = af_data_snapshot(data, 0);
     return chunk == NULL ? -1 : af_backlog_add_steal(&s->out, chunk, 0);
 }
 
 static int
-stream_send(AfStream *s, PyObject *data, const Py_buffer *view)
+stream_send(AfStream *s, const af_data *data)
 {
     AfTransport *t = &s->t;
+    size_t size = (size_t)data->view.len;
     size_t most = t->high_water < STREAM_HOLD_MOST ? t->high_water : STREAM_HOLD_MOST;
     if (s->held) {
-        int fits = stream_held_size(s) + (size_t)view->len <= most;
-        if (stream_hold(s, data, view) < 0) {
+        int fits = stream_held_size(s) + size <= most;
+        if (stream_hold(s, data) < 0) {
             return -1;
         }
         return fits ? 0 : stream_release(&t->io) < 0 ? -1 : af_transport_maybe_pause(t);
     }
-    if (t->io.loop->in_entry && s->out.count == 0 && (size_t)view->len <= most && PyBytes_CheckExact(data)) {
-        return stream_hold(s, data, view);
+    if (t->io.loop->in_entry && s->out.count == 0 && size <= most && PyBytes_CheckExact(data->obj)) {
+        return stream_hold(s, data);
     }
-    return stream_send_now(s, data, view);
+    return stream_send_now(s, data);
 }
 
 static PyObject *
 stream_write(AfStream *s, PyObject *data)
 {
-    if (af_unlikely(!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data))) {
+    if (af_unlikely(!af_data_is_writable(data))) {
         PyObject *name = PyType_GetName(Py_TYPE(data));
         PyErr_Format(PyExc_TypeError, AF_WRITE_TYPE_ERROR ", not %R", name);
         Py_XDECREF(name);
@@ -398,22 +372,15 @@ stream_write(AfStream *s, PyObject *data)
     if (stream_may_write(s, "write") < 0) {
         return NULL;
     }
-    Py_buffer view;
-    PyObject *flat = NULL;
-    if (af_data_view(data, &view) < 0) {
-        /* not contiguous: the bytes in their order */
-        PyErr_Clear();
-        data = flat = PyBytes_FromObject(data);
-        if (flat == NULL || af_data_view(flat, &view) < 0) {
-            return NULL;
-        }
+    af_data d;
+    if (af_data_open(&d, data) < 0) {
+        return NULL;
     }
     int rc = 0;
-    if (view.len > 0) {
-        rc = af_unlikely(s->t.lost) ? af_transport_write_lost(&s->t) : stream_send(s, data, &view);
+    if (d.view.len > 0) {
+        rc = af_unlikely(s->t.lost) ? af_transport_write_lost(&s->t) : stream_send(s, &d);
     }
-    af_data_release(&view);
-    Py_XDECREF(flat);
+    af_data_close(&d);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -504,40 +471,30 @@ stream_can_write_eof(AfStream *Py_UNUSED(s), PyObject *Py_UNUSED(ignored))
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
 static int
-stream_ready(AfIo *io, unsigned what)
+stream_run(AfIo *io, unsigned what)
 {
     AfStream *s = (AfStream *)io;
-    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
-    af_call_context *c = what == AF_READ ? &s->t.reading : &s->t.writing;
-    PyObject *mark;
-    int rc = af_call_context_enter(loop, c, &mark);
-    if (rc == 0) {
-        rc = what == AF_READ ? stream_read(s) : stream_flush(s);
-        if (af_call_context_leave(loop, c, mark) < 0) {
-            rc = -1;
-        }
+    if (what == AF_WRITE) {
+        return stream_flush(s);
     }
-    if (af_unlikely(rc < 0)) {
-        rc = af_transport_report(&s->t, loop);
+    if (s->t.lost || s->t.protocol == NULL) {
+        return 0;
     }
-    Py_DECREF(loop);
-    return rc;
+    return s->t.buffered_protocol ? stream_read_into(s) : stream_read_data(s);
 }
 
-/* Until it is made it is like one that is lost: its methods do nothing. */
+static const af_transport_kind stream_kind = {
+    .run = stream_run,
+    .backlog = stream_backlog,
+    .drop_backlog = stream_drop_backlog,
+    .flush = stream_flush_held,
+    .clear = af_transport_clear,
+};
+
 static PyObject *
 stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    AfStream *s = (AfStream *)type->tp_alloc(type, 0);
-    if (s != NULL) {
-        s->t.io.ready = stream_ready;
-    s->t.io.flush = stream_flush_held;
-        s->t.backlog = stream_backlog;
-        s->t.drop_backlog = stream_drop_backlog;
-        s->t.closing = 1;
-        s->t.lost = 1;
-    }
-    return (PyObject *)s;
+    return af_transport_new(type, &stream_kind);
 }
 
 static int
@@ -549,33 +506,11 @@ stream_tp_init(AfStream *s, PyObject *args, PyObject *kwargs)
                                      &extra, &server, &context)) {
         return -1;
     }
-    if (af_transport_init(&s->t, loop, sock, protocol, extra, server, context, 1) < 0) {
+    if (af_transport_init(&s->t, loop, sock, protocol, extra, server, context,
+                          AF_STREAM_SOCKET) < 0) {
         return -1;
     }
     return af_transport_schedule_start(&s->t, waiter);
-}
-
-static int
-stream_tp_clear(AfStream *s)
-{
-    stream_drop_backlog(&s->t);
-    return af_transport_clear(&s->t);
-}
-
-static void
-stream_tp_dealloc(AfStream *s)
-{
-    PyTypeObject *type = Py_TYPE(s);
-    if (PyObject_CallFinalizerFromDealloc((PyObject *)s) < 0) {
-        return;
-    }
-    PyObject_GC_UnTrack(s);
-    if (s->t.weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)s);
-    }
-    stream_tp_clear(s);
-    type->tp_free(s);
-    Py_DECREF(type);
 }
 
 static PyMethodDef stream_methods[] = {
@@ -592,14 +527,8 @@ static PyMethodDef stream_methods[] = {
 };
 
 static PyMemberDef stream_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(AfTransport, weakrefs), READONLY, NULL},
-    {"__dictoffset__", T_PYSSIZET, offsetof(AfTransport, dict), READONLY, NULL},
+    AF_TRANSPORT_OFFSETS,
     {NULL, 0, 0, 0, NULL},
-};
-
-static PyGetSetDef stream_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot stream_slots[] = {
@@ -607,14 +536,13 @@ static PyType_Slot stream_slots[] = {
                          "Transport of a TCP or Unix stream socket; made by create_connection() and alike."},
     {Py_tp_new, stream_tp_new},
     {Py_tp_init, stream_tp_init},
-    {Py_tp_dealloc, stream_tp_dealloc},
+    {Py_tp_dealloc, af_transport_dealloc},
     {Py_tp_finalize, af_transport_finalize},
     {Py_tp_traverse, af_transport_traverse},
-    {Py_tp_clear, stream_tp_clear},
+    {Py_tp_clear, af_transport_clear},
     {Py_tp_repr, af_transport_repr},
     {Py_tp_methods, stream_methods},
     {Py_tp_members, stream_members},
-    {Py_tp_getset, stream_getset},
     {0, NULL},
 };
 

@@ -31,8 +31,8 @@ af_call_context_take(AfTransport *t, af_call_context *c)
     return 0;
 }
 
-AF_API int
-af_call_context_enter(AfLoop *loop, af_call_context *c, PyObject **mark)
+static int
+call_context_enter(AfLoop *loop, af_call_context *c, PyObject **mark)
 {
     *mark = NULL;
     if (c->shared != AF_CONTEXT_PRISTINE) {
@@ -53,8 +53,9 @@ af_call_context_enter(AfLoop *loop, af_call_context *c, PyObject **mark)
     return 0;
 }
 
-AF_API int
-af_call_context_leave(AfLoop *loop, af_call_context *c, PyObject *mark)
+/* Keeps what is raised. */
+static int
+call_context_leave(AfLoop *loop, af_call_context *c, PyObject *mark)
 {
     c->running--;
     if (mark != NULL) {
@@ -70,6 +71,17 @@ af_call_context_leave(AfLoop *loop, af_call_context *c, PyObject *mark)
         PyErr_SetRaisedException(raised);
     }
     return 0;
+}
+
+AF_API int
+af_call_context_run(AfLoop *loop, af_call_context *c, int (*run)(AfIo *, unsigned), AfIo *io, unsigned what)
+{
+    PyObject *mark;
+    if (call_context_enter(loop, c, &mark) < 0) {
+        return -1;
+    }
+    int rc = run(io, what);
+    return call_context_leave(loop, c, mark) < 0 ? -1 : rc;
 }
 
 /* ---- watching --------------------------------------------------------------------------------------------------- */
@@ -114,6 +126,40 @@ af_transport_send_held(AfTransport *t)
     return t->io.is_held ? t->io.flush(&t->io) : 0;
 }
 
+AF_API int
+af_transport_deliver(AfTransport *t, PyObject *data)
+{
+    PyObject *stack[3] = {NULL, Py_NewRef(t->protocol), data};
+    PyObject *res = PyObject_VectorcallMethod(t->io.loop->st->str_data_received, stack + 1,
+                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(stack[1]);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+AF_API int
+af_transport_log_debug(AfTransport *t, const char *what)
+{
+    if (t->io.loop == NULL || !t->io.loop->debug) {
+        return 0;
+    }
+    return af_call_hook(t->io.loop->st, "transport_debug", "Os", (PyObject *)t, what);
+}
+
+/* What is raised on the way is the exception handler's business: nobody else is there to hear of it. */
+static int
+transport_ready(AfIo *io, unsigned what)
+{
+    AfTransport *t = (AfTransport *)io;
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
+    int rc = af_call_context_run(loop, what == AF_READ ? &t->reading : &t->writing, t->kind->run, io, what);
+    if (af_unlikely(rc < 0)) {
+        rc = af_transport_report(t, loop);
+    }
+    Py_DECREF(loop);
+    return rc;
+}
+
 /* ---- flow control ----------------------------------------------------------------------------------------------- */
 
 static int
@@ -122,21 +168,22 @@ transport_tell_protocol(AfTransport *t, PyObject *method, const char *message)
     PyObject *protocol = Py_NewRef(t->protocol == NULL ? Py_None : t->protocol);
     AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
     PyObject *res = PyObject_CallMethodNoArgs(protocol, method);
-    if (res == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit) && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    int rc = res == NULL ? -1 : 0;
+    if (rc < 0 && !af_raised_exit()) {
         PyObject *exc = PyErr_GetRaisedException();
-        res = af_call_method(loop->st->hooks, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t, message, exc);
+        rc = af_call_hook(loop->st, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t, message, exc);
         Py_DECREF(exc);
     }
     Py_DECREF((PyObject *)loop);
     Py_DECREF(protocol);
     Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
+    return rc;
 }
 
 AF_API int
 af_transport_maybe_pause(AfTransport *t)
 {
-    if (t->protocol_paused || t->backlog(t) <= t->high_water) {
+    if (t->protocol_paused || t->kind->backlog(t) <= t->high_water) {
         return 0;
     }
     t->protocol_paused = 1;
@@ -146,7 +193,7 @@ af_transport_maybe_pause(AfTransport *t)
 AF_API int
 af_transport_maybe_resume(AfTransport *t)
 {
-    if (!t->protocol_paused || t->backlog(t) > t->low_water) {
+    if (!t->protocol_paused || t->kind->backlog(t) > t->low_water) {
         return 0;
     }
     t->protocol_paused = 0;
@@ -172,7 +219,7 @@ af_transport_force_close(AfTransport *t, PyObject *exc)
     if (t->lost) {
         return 0;
     }
-    t->drop_backlog(t);
+    t->kind->drop_backlog(t);
     t->closing = 1;
     t->lost = 1;
     if (t->io.loop == NULL) {
@@ -194,7 +241,7 @@ af_transport_close(AfTransport *t)
         return 0;               /* sending found out that the peer has gone */
     }
     t->closing = 1;
-    int waits = t->backlog(t) > 0;
+    int waits = t->kind->backlog(t) > 0;
     if (!(waits && t->writes_only) && af_transport_want(t, 0, AF_READ) < 0) {
         return -1;
     }
@@ -222,21 +269,20 @@ transport_expects(AfTransport *t, PyObject *exc)
 AF_API int
 af_transport_fatal(AfTransport *t, const char *message)
 {
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    if (af_raised_exit()) {
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
     AfLoop *loop = t->io.loop;
-    PyObject *res = Py_None;
+    int rc = 0;
     Py_INCREF(t);
     int quiet = transport_expects(t, exc);
     if (loop != NULL && (!quiet || loop->debug)) {
-        res = af_call_method(loop->st->hooks, quiet ? "transport_debug_error" : "transport_failed", "OOsO",
-                                  (PyObject *)loop, (PyObject *)t, message, exc);
-        Py_XDECREF(res);
+        rc = af_call_hook(loop->st, quiet ? "transport_debug_error" : "transport_failed", "OOsO", (PyObject *)loop,
+                          (PyObject *)t, message, exc);
     }
-    PyObject *raised = res == NULL ? PyErr_GetRaisedException() : NULL;     /* by the handler */
-    int rc = af_transport_force_close(t, exc);
+    PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;      /* by the handler */
+    rc = af_transport_force_close(t, exc);
     if (raised != NULL) {
         PyErr_Clear();
         PyErr_SetRaisedException(raised);
@@ -250,15 +296,14 @@ af_transport_fatal(AfTransport *t, const char *message)
 AF_API int
 af_transport_report(AfTransport *t, AfLoop *loop)
 {
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    if (af_raised_exit()) {
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *res = af_call_method(loop->st->hooks, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t,
-                                        "Exception in callback of transport", exc);
+    int rc = af_call_hook(loop->st, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t,
+                          "Exception in callback of transport", exc);
     Py_DECREF(exc);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
+    return rc;
 }
 
 AF_API int
@@ -292,7 +337,7 @@ af_transport_end(AfTransport *t, PyObject *exc)
     t->sock = t->server = NULL;
     t->closing = 1;
     t->lost = t->lost ? t->lost : 1;
-    t->drop_backlog(t);
+    t->kind->drop_backlog(t);
     res = sock == NULL ? Py_NewRef(Py_None) : PyObject_CallMethodNoArgs(sock, st->str_close);
     Py_XDECREF(res);
     Py_CLEAR(t->protocol);
@@ -301,9 +346,7 @@ af_transport_end(AfTransport *t, PyObject *exc)
         rc = af_watch_rouse(loop, t->fd);       /* sendfile() waits for room */
     }
     if (rc == 0 && server != NULL) {
-        res = af_call_method(st->hooks, "server_detach", "OO", server, (PyObject *)t);
-        Py_XDECREF(res);
-        rc = res == NULL ? -1 : 0;
+        rc = af_call_hook(st, "server_detach", "OO", server, (PyObject *)t);
     }
     Py_CLEAR(t->io.loop);
     if (t->empty_waiter != NULL && rc == 0) {
@@ -346,10 +389,7 @@ af_transport_write_lost(AfTransport *t)
     if (t->lost++ < TRANSPORT_LOST_WRITES) {
         return 0;
     }
-    AfState *st = af_state_of_type(Py_TYPE(t));
-    PyObject *res = af_call_method(st->hooks, "write_to_lost", NULL);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
+    return af_call_hook(af_state_of_type(Py_TYPE(t)), "write_to_lost", NULL);
 }
 
 /* ---- methods ---------------------------------------------------------------------------------------------------- */
@@ -394,21 +434,20 @@ transport_call_connection_lost(AfTransport *t, PyObject *exc)
 static int
 transport_start_failed(AfTransport *t, AfLoop *loop, PyObject *protocol)
 {
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    if (af_raised_exit()) {
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *call[2] = {PyObject_GetAttr(protocol, loop->st->str_connection_made), (PyObject *)t};
     AfHandle *h = call[0] == NULL ? NULL : af_handle_new(loop, call, 2, NULL);
-    PyObject *res = h == NULL ? NULL : af_call_method(loop->st->hooks, "callback_failed", "OO", (PyObject *)h, exc);
+    int rc = h == NULL ? -1 : af_call_hook(loop->st, "callback_failed", "OO", (PyObject *)h, exc);
     if (h != NULL && Py_REFCNT(h) > 1) {
         af_handle_outlives(h);
     }
     Py_XDECREF(call[0]);
     Py_XDECREF((PyObject *)h);
-    Py_XDECREF(res);
     Py_DECREF(exc);
-    return res == NULL ? -1 : 0;
+    return rc;
 }
 
 /* connection_made(), and only then the reading begins and whoever waits for the connection is told. */
@@ -434,9 +473,7 @@ transport_start(AfTransport *t, PyObject *waiter)
     PyErr_Clear();
     rc = 0;
     if (waiter != Py_None) {
-        res = af_call_method(st->hooks, "set_result_unless_cancelled", "OO", waiter, Py_None);
-        Py_XDECREF(res);
-        rc = res == NULL ? -1 : 0;
+        rc = af_call_hook(st, "set_result_unless_cancelled", "OO", waiter, Py_None);
     }
     if (raised != NULL) {
         PyErr_Clear();
@@ -452,17 +489,6 @@ af_transport_schedule_start(AfTransport *t, PyObject *waiter)
     return transport_schedule(t, "_start", waiter == NULL ? Py_None : waiter);
 }
 
-static int
-transport_log_debug(AfTransport *t, const char *what)
-{
-    if (t->io.loop == NULL || !t->io.loop->debug) {
-        return 0;
-    }
-    PyObject *res = af_call_method(t->io.loop->st->hooks, "transport_debug", "Os", (PyObject *)t, what);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
-}
-
 static PyObject *
 transport_pause_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
 {
@@ -470,7 +496,7 @@ transport_pause_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     t->paused = 1;
-    if (af_transport_want(t, 0, AF_READ) < 0 || transport_log_debug(t, "pauses reading") < 0) {
+    if (af_transport_want(t, 0, AF_READ) < 0 || af_transport_log_debug(t, "pauses reading") < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -483,8 +509,8 @@ transport_resume_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     }
     t->paused = 0;
-    if (af_transport_start_reading(t) < 0 || (t->resumed != NULL && t->resumed(t) < 0) ||
-        transport_log_debug(t, "resumes reading") < 0) {
+    if (af_transport_start_reading(t) < 0 || (t->kind->resumed != NULL && t->kind->resumed(t) < 0) ||
+        af_transport_log_debug(t, "resumes reading") < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -531,7 +557,7 @@ transport_get_protocol(AfTransport *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 transport_get_write_buffer_size(AfTransport *t, PyObject *Py_UNUSED(ignored))
 {
-    return af_transport_send_held(t) < 0 ? NULL : PyLong_FromSize_t(t->backlog(t));
+    return af_transport_send_held(t) < 0 ? NULL : PyLong_FromSize_t(t->kind->backlog(t));
 }
 
 static PyObject *
@@ -607,7 +633,7 @@ transport_make_empty_waiter(AfTransport *t, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     t->empty_waiter = af_call_method((PyObject *)t->io.loop, "create_future", NULL);
-    if (t->empty_waiter == NULL || (t->backlog(t) == 0 && af_transport_settle_waiter(t, NULL) < 0)) {
+    if (t->empty_waiter == NULL || (t->kind->backlog(t) == 0 && af_transport_settle_waiter(t, NULL) < 0)) {
         return NULL;
     }
     return Py_NewRef(t->empty_waiter);
@@ -705,6 +731,7 @@ transport_get_lost(AfTransport *t, void *Py_UNUSED(closure))
     {name, (getter)transport_get_flag, NULL, NULL, (void *)offsetof(AfTransport, field)}
 
 static PyGetSetDef transport_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     TRANSPORT_OBJECT("_loop", io.loop),
     TRANSPORT_OBJECT("_sock", sock),
     TRANSPORT_OBJECT("_protocol", protocol),
@@ -803,6 +830,21 @@ end:
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
+/* Until it is made it is like one that is lost: its methods do nothing. */
+AF_API PyObject *
+af_transport_new(PyTypeObject *type, const af_transport_kind *kind)
+{
+    AfTransport *t = (AfTransport *)type->tp_alloc(type, 0);
+    if (t != NULL) {
+        t->kind = kind;
+        t->io.ready = transport_ready;
+        t->io.flush = kind->flush;
+        t->closing = 1;
+        t->lost = 1;
+    }
+    return (PyObject *)t;
+}
+
 AF_API int
 af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *protocol, PyObject *extra,
                   PyObject *server, PyObject *context, int kind)
@@ -847,12 +889,10 @@ af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *prot
     t->closing = 0;
     t->lost = 0;
     t->fd_in_sock = PyObject_TypeCheck(sock, (PyTypeObject *)st->socket_type) &&
-                    *(const int *)((const char *)sock + sizeof(PyObject)) == t->fd;
+                    af_socket_fd(sock) == t->fd;
     if (server != Py_None) {
         t->server = Py_NewRef(server);
-        PyObject *res = af_call_method(st->hooks, "server_attach", "OO", server, (PyObject *)t);
-        Py_XDECREF(res);
-        return res == NULL ? -1 : 0;
+        return af_call_hook(st, "server_attach", "OO", server, (PyObject *)t);
     }
     return 0;
 }
@@ -878,7 +918,7 @@ AF_API int
 af_transport_clear(AfTransport *t)
 {
     af_io_release(&t->io);
-    t->drop_backlog(t);
+    t->kind->drop_backlog(t);
     t->closing = 1;
     t->lost = t->lost ? t->lost : 1;
     Py_CLEAR(t->sock);
@@ -904,27 +944,21 @@ af_transport_finalize(PyObject *self)
     }
     PyObject *raised = PyErr_GetRaisedException();
     AfState *st = af_state_of_type(Py_TYPE(t));
-    PyObject *res = af_call_method(st->hooks, "transport_unclosed", "O", self);
-    if (res == NULL) {
+    if (af_call_hook(st, "transport_unclosed", "O", self) < 0) {
         PyErr_WriteUnraisable(self);
     }
-    Py_XDECREF(res);
     af_io_release(&t->io);
     PyObject *sock = t->sock, *server = t->server;
     t->sock = t->server = NULL;
     t->closing = 1;             /* the warning may keep it alive */
     t->lost = t->lost ? t->lost : 1;
-    res = PyObject_CallMethodNoArgs(sock, st->str_close);
+    PyObject *res = PyObject_CallMethodNoArgs(sock, st->str_close);
     if (res == NULL) {
         PyErr_WriteUnraisable(self);
     }
     Py_XDECREF(res);
-    if (server != NULL) {
-        res = af_call_method(st->hooks, "server_detach", "OO", server, self);
-        if (res == NULL) {
-            PyErr_WriteUnraisable(self);
-        }
-        Py_XDECREF(res);
+    if (server != NULL && af_call_hook(st, "server_detach", "OO", server, self) < 0) {
+        PyErr_WriteUnraisable(self);
     }
     Py_DECREF(sock);
     Py_XDECREF(server);
@@ -933,18 +967,27 @@ af_transport_finalize(PyObject *self)
     }
 }
 
+AF_API void
+af_transport_dealloc(PyObject *self)
+{
+    AfTransport *t = (AfTransport *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(self);
+    if (t->weakrefs != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    t->kind->clear(t);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
 AF_API PyObject *
 af_transport_repr(PyObject *self)
 {
     return af_call_method(af_state_of_type(Py_TYPE(self))->hooks, "transport_repr", "O", self);
-}
-
-static int
-transport_add(PyTypeObject *type, const char *name, PyObject *descr)
-{
-    int rc = descr == NULL ? -1 : PyObject_SetAttrString((PyObject *)type, name, descr);
-    Py_XDECREF(descr);
-    return rc;
 }
 
 /* A type of transport: derived from asyncio.transports.<base>, whose one slot (_extra) comes first in every instance, with
@@ -978,18 +1021,12 @@ af_transport_type(PyObject *module, const char *base, PyType_Spec *spec)
     Py_XDECREF(parent);
     Py_XDECREF(bases);
     Py_XDECREF(slot);
-    int rc = type == NULL ? -1 : 0;
-    if (rc == 0) {
-        rc = af_type_add_methods((PyTypeObject *)type, transport_methods);
-    }
+    int rc = type == NULL ? -1 : af_type_add((PyTypeObject *)type, transport_methods, transport_getset);
     if (rc == 0 && reads) {
-        rc = af_type_add_methods((PyTypeObject *)type, transport_reading_methods);
+        rc = af_type_add((PyTypeObject *)type, transport_reading_methods, NULL);
     }
     if (rc == 0 && writes) {
-        rc = af_type_add_methods((PyTypeObject *)type, transport_writing_methods);
-    }
-    for (PyGetSetDef *g = transport_getset; rc == 0 && g->name != NULL; g++) {
-        rc = transport_add((PyTypeObject *)type, g->name, PyDescr_NewGetSet((PyTypeObject *)type, g));
+        rc = af_type_add((PyTypeObject *)type, transport_writing_methods, NULL);
     }
     if (rc < 0) {
         Py_CLEAR(type);

@@ -8,6 +8,8 @@
 #include "core/context.h"
 #include "core/watch.h"
 
+#include <errno.h>
+
 /* The context of a transport's callbacks: taken when it begins to listen, as asyncio's handles do. */
 typedef struct {
     PyObject *context;
@@ -15,8 +17,21 @@ typedef struct {
     char running;
 } af_call_context;
 
+struct AfTransport;
+
+/* What the kinds of transports do in ways of their own. */
+typedef struct {
+    int (*run)(AfIo *io, unsigned what);                /* its fd is ready, AF_READ or AF_WRITE: 0 or -1 */
+    size_t (*backlog)(struct AfTransport *t);           /* bytes that wait to be sent */
+    void (*drop_backlog)(struct AfTransport *t);
+    int (*flush)(AfIo *io);                             /* send what is held back; NULL: it holds nothing back */
+    int (*resumed)(struct AfTransport *t);              /* after resume_reading(): 0 or -1; or NULL */
+    int (*clear)(struct AfTransport *t);                /* tp_clear */
+} af_transport_kind;
+
 typedef struct AfTransport {
     AfIo io;
+    const af_transport_kind *kind;
     PyObject *sock;             /* owns the fd; NULL at the end */
     PyObject *protocol;         /* NULL at the end */
     PyObject *server;           /* or NULL */
@@ -31,21 +46,19 @@ typedef struct AfTransport {
     char is_pipe, writes_only;  /* sock is a file, maybe; to be readable means that the reader has gone */
     char made;                  /* __init__() was called */
     size_t high_water, low_water;               /* bytes */
-    size_t (*backlog)(struct AfTransport *t);   /* bytes that wait to be sent */
-    void (*drop_backlog)(struct AfTransport *t);
-    int (*resumed)(struct AfTransport *t);      /* after resume_reading(): 0 or -1; or NULL */
 } AfTransport;
 
 /* Contexts. */
 AF_API int af_call_context_take(AfTransport *t, af_call_context *c);
-AF_API int af_call_context_enter(AfLoop *loop, af_call_context *c, PyObject **mark);    /* 0 or -1 */
-AF_API int af_call_context_leave(AfLoop *loop, af_call_context *c, PyObject *mark);     /* keeps what is raised */
+AF_API int af_call_context_run(AfLoop *loop, af_call_context *c, int (*run)(AfIo *, unsigned), AfIo *io, unsigned what);
 
 /* Reading and writing.  All return 0, or -1 with an exception. */
 AF_API int af_transport_want(AfTransport *t, unsigned set, unsigned clear);
 AF_API int af_transport_start_reading(AfTransport *t);
 AF_API int af_transport_start_writing(AfTransport *t);
-AF_API int af_transport_send_held(AfTransport *t);              /* send now what is held back */
+AF_API int af_transport_deliver(AfTransport *t, PyObject *data);        /* data_received() */
+AF_API int af_transport_log_debug(AfTransport *t, const char *what);    /* in debug mode */
+AF_API int af_transport_send_held(AfTransport *t);                      /* send now what is held back */
 AF_API int af_transport_maybe_pause(AfTransport *t);
 AF_API int af_transport_maybe_resume(AfTransport *t);
 
@@ -63,14 +76,27 @@ AF_API int af_transport_settle_waiter(AfTransport *t, PyObject *exc);   /* NULL:
 
 /* Life. */
 enum { AF_DATAGRAM_SOCKET, AF_STREAM_SOCKET, AF_READ_PIPE, AF_WRITE_PIPE };     /* the hooks in Python know them */
+AF_API PyObject *af_transport_new(PyTypeObject *type, const af_transport_kind *kind);
 AF_API int af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *protocol, PyObject *extra,
                              PyObject *server, PyObject *context, int kind);
 AF_API int af_transport_schedule_start(AfTransport *t, PyObject *waiter);
 AF_API int af_transport_traverse(AfTransport *t, visitproc visit, void *arg);
 AF_API int af_transport_clear(AfTransport *t);
 AF_API void af_transport_finalize(PyObject *self);
+AF_API void af_transport_dealloc(PyObject *self);
 AF_API PyObject *af_transport_repr(PyObject *self);
 AF_API PyTypeObject *af_transport_type(PyObject *module, const char *base, PyType_Spec *spec);
+
+#define AF_TRANSPORT_OFFSETS                                                                                           \
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(AfTransport, weakrefs), READONLY, NULL},                               \
+    {"__dictoffset__", T_PYSSIZET, offsetof(AfTransport, dict), READONLY, NULL}
+
+/* Not an error, but nothing to be had just now. */
+static inline int
+af_would_block(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
 
 /* Is it exactly a socket.socket, of which we know where its fd is? */
 AF_API int af_socket_is_plain(AfState *st, PyObject *sock);
@@ -87,8 +113,7 @@ af_socket_fd(PyObject *sock)
 static inline int
 af_transport_fd_is_ours(const AfTransport *t)
 {
-    return t->sock != NULL &&
-           (!t->fd_in_sock || *(const int *)((const char *)t->sock + sizeof(PyObject)) == t->fd);
+    return t->sock != NULL && (!t->fd_in_sock || af_socket_fd(t->sock) == t->fd);
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* Finding the state from a module or a type; calling methods by name. */
+/* Finding the state from a module or a type; calling methods by name; adding to types. */
 #include "rt/state.h"
 
 #include "rt/moduledef.h"
@@ -26,8 +26,8 @@ af_get_attr(PyObject *obj, const char *name)
     return value;
 }
 
-AF_API PyObject *
-af_call_method(PyObject *obj, const char *name, const char *format, ...)
+static PyObject *
+state_call(PyObject *obj, const char *name, const char *format, va_list va)
 {
     PyObject *func = af_get_attr(obj, name), *res = NULL;
     if (func == NULL) {
@@ -38,15 +38,56 @@ af_call_method(PyObject *obj, const char *name, const char *format, ...)
     }
     else {
         char tuple[32];
-        va_list va;
         AF_ASSERT(strlen(format) < sizeof(tuple) - 2);
         PyOS_snprintf(tuple, sizeof(tuple), "(%s)", format);
-        va_start(va, format);
         PyObject *args = Py_VaBuildValue(tuple, va);
-        va_end(va);
         res = args == NULL ? NULL : PyObject_Call(func, args, NULL);
         Py_XDECREF(args);
     }
     Py_DECREF(func);
     return res;
+}
+
+AF_API PyObject *
+af_call_method(PyObject *obj, const char *name, const char *format, ...)
+{
+    va_list va;
+    va_start(va, format);
+    PyObject *res = state_call(obj, name, format, va);
+    va_end(va);
+    return res;
+}
+
+AF_API int
+af_call_hook(AfState *st, const char *name, const char *format, ...)
+{
+    va_list va;
+    va_start(va, format);
+    PyObject *res = state_call(st->hooks, name, format, va);
+    va_end(va);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+/* Not by setattr: the type may be immutable for everybody else. */
+static int
+state_add_steal(PyTypeObject *type, const char *name, PyObject *descr)
+{
+    int rc = descr == NULL ? -1 : PyDict_SetItemString(type->tp_dict, name, descr);
+    Py_XDECREF(descr);
+    return rc;
+}
+
+AF_API int
+af_type_add(PyTypeObject *type, PyMethodDef *methods, PyGetSetDef *getset)
+{
+    int rc = 0;
+    for (PyMethodDef *m = methods; rc == 0 && m != NULL && m->ml_name != NULL; m++) {
+        rc = state_add_steal(type, m->ml_name, PyDescr_NewMethod(type, m));
+    }
+    for (PyGetSetDef *g = getset; rc == 0 && g != NULL && g->name != NULL; g++) {
+        rc = state_add_steal(type, g->name, PyDescr_NewGetSet(type, g));
+    }
+    PyType_Modified(type);
+    return rc;
 }

@@ -141,6 +141,19 @@ AF_API AfState *af_state_of_module(PyObject *module);
 AF_API PyObject *af_get_attr(PyObject *obj, const char *name);
 AF_API PyObject *af_call_method(PyObject *obj, const char *name, const char *format, ...);     /* format NULL: no arguments */
 
+/* A helper in Python whose result does not matter: 0 or -1. */
+AF_API int af_call_hook(AfState *st, const char *name, const char *format, ...);
+
+/* Is what is raised meant to end the program?  Then no exception handler hears of it. */
+static inline int
+af_raised_exit(void)
+{
+    return PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
+/* More methods and attributes for a type that is made already; either may be NULL.  0 or -1. */
+AF_API int af_type_add(PyTypeObject *type, PyMethodDef *methods, PyGetSetDef *getset);
+
 /* While a heap type has its module the module is alive, and its state with it; a type that the collector has cleared (at
    the interpreter's end) has none any more, and its last instances must not touch the state. */
 static inline int
