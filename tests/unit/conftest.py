@@ -9,44 +9,7 @@ import struct
 import warnings
 
 import pytest
-
-
-def turn(loop, count=1):
-    for _ in range(count):
-        loop.stop()
-        loop.run_forever()
-
-
-class Notes(asyncio.Protocol):
-    """Writes down what it is told; `then` says what else to do, by name: a function of the transport."""
-
-    def __init__(self, **then):
-        self.calls, self.then, self.transport, self.data = [], then, None, bytearray()
-
-    def note(self, name, *args):
-        self.calls.append((name, *args) if args else name)
-        then = self.then.get(name)
-        return then(self.transport) if then else None
-
-    def connection_made(self, transport):
-        self.transport = transport
-        return self.note("connection_made")
-
-    def data_received(self, data):
-        self.data += data
-        return self.note("data_received")
-
-    def eof_received(self):
-        return self.note("eof_received")
-
-    def connection_lost(self, error):
-        return self.note("connection_lost", error if error is None else type(error))
-
-    def pause_writing(self):
-        return self.note("pause_writing")
-
-    def resume_writing(self):
-        return self.note("resume_writing")
+from _turns import Notes, turn
 
 
 class BufferedNotes(Notes, asyncio.BufferedProtocol):

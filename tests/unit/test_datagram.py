@@ -18,19 +18,13 @@ import warnings
 import weakref
 
 import pytest
+from _turns import EACH, ByteArray, Bytes, turn
 
-EACH = pytest.mark.parametrize
 HEADER = 8 if sys.version_info >= (3, 13) else 0
 SENDS_EMPTY = sys.version_info >= (3, 13)
 LARGEST = 65507
 ORACLE_COUNTS = pytest.mark.skipif(sys.version_info[:2] == (3, 13), reason="asyncio 3.13 counts headers and never takes them off")
 numbers = itertools.count()
-
-
-def turn(loop, count=1):
-    for _ in range(count):
-        loop.stop()
-        loop.run_forever()
 
 
 def spin(loop, protocol, count):
@@ -213,14 +207,6 @@ def both(loop, oracle, connect, logged):
         return ours
 
     return both
-
-
-class Bytes(bytes):
-    pass
-
-
-class ByteArray(bytearray):
-    pass
 
 
 # -- every method in every state

@@ -8,14 +8,10 @@ import threading
 import time
 
 import pytest
+from _turns import turn
 
 DEBUG = pytest.mark.kinds("asyncfast-debug", "asyncio-debug")
 PLAIN = pytest.mark.kinds("asyncfast", "asyncio")
-
-
-def turn(loop):
-    loop.stop()
-    loop.run_forever()
 
 
 def slow():

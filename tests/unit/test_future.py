@@ -12,6 +12,7 @@ import weakref
 import pytest
 
 import asyncfast
+from _turns import turn
 
 pytestmark = pytest.mark.every_task
 NATIVE = pytest.mark.kinds("asyncfast", "asyncfast-debug", "asyncio", "asyncio-debug")
@@ -21,11 +22,6 @@ VAR = contextvars.ContextVar("VAR", default="default")
 @pytest.fixture
 def future(loop, Future):
     return Future(loop=loop)
-
-
-def turn(loop):
-    loop.stop()
-    loop.run_forever()
 
 
 def finished(future, how):

@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 import asyncfast
+from _turns import turn
 
 
 def callback(*args, **kwargs):
@@ -41,11 +42,6 @@ SCHEDULE = {
     "at": lambda loop, *args, **kw: loop.call_at(1e9, *args, **kw),
 }
 schedules = pytest.mark.parametrize("schedule", SCHEDULE.values(), ids=SCHEDULE)
-
-
-def turn(loop):
-    loop.stop()
-    loop.run_forever()
 
 
 @schedules

@@ -14,14 +14,9 @@ import weakref
 import pytest
 
 import asyncfast
+from _turns import turn
 
 VAR = contextvars.ContextVar("VAR", default="default")
-
-
-def turn(loop):
-    """Let the loop make one turn."""
-    loop.stop()
-    loop.run_forever()
 
 
 # -- what a loop is

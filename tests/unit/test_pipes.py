@@ -22,56 +22,19 @@ import warnings
 import weakref
 
 import pytest
+from _turns import BIG, EACH, Notes, backlog_then, called, turn, until, write_backlog
 
-BIG = bytes(range(256)) * 8192      # more than fits into anything here
-EACH = pytest.mark.parametrize
 PIPES = ["pipe", "fifo", "socket"]
 TERMINALS = ["master", "slave"]
 
 
-def turn(loop, count=1):
-    for _ in range(count):
-        loop.stop()
-        loop.run_forever()
-
-
-def until(loop, condition):
-    while not condition():
-        loop.call_later(0.0005, loop.stop)
-        loop.run_forever()
-
-
-class Notes(asyncio.Protocol):
-    """Writes down what it is told; `then` says what else to do, by name: a function of the transport."""
-
-    def __init__(self, **then):
-        self.calls, self.then, self.transport, self.data = [], then, None, bytearray()
-
-    def note(self, name, *args):
-        self.calls.append((name, *args) if args else name)
-        then = self.then.get(name)
-        return then(self.transport) if then else None
-
-    def connection_made(self, transport):
-        self.transport = transport
-        return self.note("connection_made")
-
+class PipeNotes(Notes):
     def data_received(self, data):
         assert type(data) is bytes
-        self.data += data
-        return self.note("data_received")
-
-    def eof_received(self):
-        return self.note("eof_received")
+        return super().data_received(data)
 
     def connection_lost(self, error):
         return self.note("connection_lost", error if error is None else (type(error), error.args))
-
-    def pause_writing(self):
-        return self.note("pause_writing")
-
-    def resume_writing(self):
-        return self.note("resume_writing")
 
 
 def ends(form, reads, folder):
@@ -96,7 +59,7 @@ class End:
     """A transport on one end of something; `peer` is the other end."""
 
     def __init__(self, loop, folder, reads, form="pipe", protocol=None, made=True, extra=None, **then):
-        self.loop, self.reads, self.protocol = loop, reads, protocol or Notes(**then)
+        self.loop, self.reads, self.protocol = loop, reads, protocol or PipeNotes(**then)
         self.fd, self.peer = ends(form, reads, folder)
         os.set_blocking(self.peer, False)
         self.file = socket.socket(fileno=self.fd) if form == "socket" else os.fdopen(self.fd, "rb" if reads else "wb", 0)
@@ -226,26 +189,6 @@ class File:
 
 # -- every method in every state
 
-def write_backlog(end):
-    end.write(BIG)
-    assert end.get_write_buffer_size() > 0
-
-
-def backlog_then(method):
-    def prepare(end):
-        write_backlog(end)
-        getattr(end.transport, method)()
-    return prepare
-
-
-def called(*names, turns=0):
-    def prepare(end):
-        for name in names:
-            getattr(end.transport, name)()
-        turn(end.loop, turns)
-    return prepare
-
-
 READ_STATES = {
     "idle": called(), "paused": called("pause_reading"), "closing": called("close"), "closed": called("close", turns=1),
     "data": lambda end: end.put(b"data"), "peer gone": lambda end: end.hang_up(), "new": None,
@@ -255,7 +198,7 @@ READ_STATES = {
 READ_CALLS = {
     "close": lambda t: t.close(), "pause": lambda t: t.pause_reading(), "resume": lambda t: t.resume_reading(),
     "pause, resume": lambda t: (t.pause_reading(), t.resume_reading()), "twice": lambda t: (t.close(), t.close()),
-    "protocol": lambda t: t.set_protocol(Notes()), "info": lambda t: t.get_extra_info("nothing", 42),
+    "protocol": lambda t: t.set_protocol(PipeNotes()), "info": lambda t: t.get_extra_info("nothing", 42),
     "attribute": lambda t: setattr(t, "x", t) or t.x is t,
 }
 WRITE_STATES = {
@@ -270,7 +213,7 @@ WRITE_CALLS = {
     "writelines": lambda t: t.writelines([b"some", bytearray(b"thing")]), "write no lines": lambda t: t.writelines([]),
     "write_eof": lambda t: t.write_eof(), "close": lambda t: t.close(), "abort": lambda t: t.abort(),
     "limits": lambda t: t.set_write_buffer_limits(high=10), "bad limits": lambda t: t.set_write_buffer_limits(high=1, low=2),
-    "protocol": lambda t: t.set_protocol(Notes()), "info": lambda t: t.get_extra_info("nothing", 42),
+    "protocol": lambda t: t.set_protocol(PipeNotes()), "info": lambda t: t.get_extra_info("nothing", 42),
 }
 # asyncio schedules connection_lost() again, and fails at that
 ONLY_ONCE = ("eof", "closed", "lost", "backlog, aborted")
@@ -340,7 +283,7 @@ def test_refused(loop, oracle, outcome, tmp_path, reads, form):
     path.write_bytes(b"data")
     seen = []
     for each in (loop, oracle):
-        file, protocol = File(os.open(tmp_path if form == "folder" else path, os.O_RDONLY)), Notes()
+        file, protocol = File(os.open(tmp_path if form == "folder" else path, os.O_RDONLY)), PipeNotes()
         make = each._make_read_pipe_transport if reads else each._make_write_pipe_transport
         seen.append(outcome(make, file, protocol))
         gc.collect()
@@ -361,7 +304,7 @@ def test_no_file(loop, reads):
     closed.close()
     for file, error in [(closed, ValueError), (7, AttributeError), (File(-1), OSError), (File(9999), OSError)]:
         with pytest.raises(error):
-            make(file, Notes())
+            make(file, PipeNotes())
         assert not isinstance(file, File) or file.closed == 0
 
 
@@ -370,9 +313,9 @@ async def test_refused_by_connect(loop, tmp_path):
     path.write_bytes(b"data")
     with open(path, "rb") as file:
         with pytest.raises(ValueError, match=r"^Pipe transport is for pipes/sockets only\.$"):
-            await loop.connect_read_pipe(Notes, file)
+            await loop.connect_read_pipe(PipeNotes, file)
         with pytest.raises(ValueError, match="^Pipe transport is only for pipes, sockets and character devices$"):
-            await loop.connect_write_pipe(Notes, file)
+            await loop.connect_write_pipe(PipeNotes, file)
         assert file.read() == b"data"
 
 
@@ -380,7 +323,7 @@ def test_device_that_cannot_be_watched(both):
     """/dev/null cannot be polled: it is connected to, and the handler hears why nothing is ever read."""
     def play(connect):
         end = connect(True)
-        protocol = Notes()
+        protocol = PipeNotes()
         file = open("/dev/null", "rb", 0)
         transport, _ = end.loop.run_until_complete(end.loop.connect_read_pipe(lambda: protocol, file))
         turn(end.loop, 2)
@@ -396,7 +339,7 @@ def test_device_that_cannot_be_watched(both):
 def test_device(both, path):
     def play(connect):
         end = connect(False)
-        protocol = Notes()
+        protocol = PipeNotes()
         file = open(path, "wb", 0)
         transport, _ = end.loop.run_until_complete(end.loop.connect_write_pipe(lambda: protocol, file))
         transport.write(b"data")
@@ -491,7 +434,7 @@ def test_read_error_of_the_system(both):
     def play(connect):
         left, right = socket.socketpair()
         end = connect(True)
-        protocol = Notes()
+        protocol = PipeNotes()
         transport, _ = end.loop.run_until_complete(end.loop.connect_read_pipe(lambda: protocol, left))
         left.send(b"never read")
         right.close()           # which resets the connection
@@ -561,7 +504,7 @@ def test_close_in_data_received(both):
 
 def test_another_protocol(both):
     def play(connect):
-        other = Notes()
+        other = PipeNotes()
         end = connect(True, data_received=lambda t: t.set_protocol(other))
         end.put(b"data")
         turn(end.loop)
@@ -576,7 +519,7 @@ def test_another_protocol(both):
 
 def test_buffered_protocol_is_none(both):
     """Pipes know no get_buffer()."""
-    class Protocol(Notes, asyncio.BufferedProtocol):
+    class Protocol(PipeNotes, asyncio.BufferedProtocol):
         get_buffer = buffer_updated = property()    # whoever calls them is wrong
 
     def play(connect):
@@ -1045,7 +988,7 @@ def test_unclosed(loop, oracle, reads):
     seen = []
     for each in (loop, oracle):
         own, peer = ends("master", reads, None)
-        file, protocol = File(own), Notes()
+        file, protocol = File(own), PipeNotes()
         transport = (each._make_read_pipe_transport if reads else each._make_write_pipe_transport)(file, protocol)
         turn(each, 2)
         if reads:
@@ -1065,7 +1008,7 @@ def test_unclosed(loop, oracle, reads):
 def test_loop_closed_first(loop_factory, reads):
     loop = loop_factory()
     own, peer = ends("pipe", reads, None)
-    file, protocol = File(own), Notes()
+    file, protocol = File(own), PipeNotes()
     make = loop._make_read_pipe_transport if reads else loop._make_write_pipe_transport
     transport = make(file, protocol)
     turn(loop, 2)
@@ -1086,7 +1029,7 @@ def test_closed_once(loop, reads, how):
     if reads and how == "abort":
         return
     own, peer = ends("pipe", reads, None)
-    file, protocol = File(own), Notes()
+    file, protocol = File(own), PipeNotes()
     make = loop._make_read_pipe_transport if reads else loop._make_write_pipe_transport
     transport = make(file, protocol)
     turn(loop, 2)
@@ -1107,7 +1050,7 @@ def test_closed_once(loop, reads, how):
 
 def test_cycle_is_collected(loop):
     own, peer = os.pipe()
-    file, protocol = File(own), Notes()
+    file, protocol = File(own), PipeNotes()
     transport = loop._make_read_pipe_transport(file, protocol)
     turn(loop, 2)
     transport.pause_reading()
@@ -1131,7 +1074,7 @@ def test_no_leaks(loop, connect, descriptors):
         for reads in (True, False):
             own, peer = ends("pipe", reads, None)
             make = loop.connect_read_pipe if reads else loop.connect_write_pipe
-            transport, protocol = loop.run_until_complete(make(Notes, os.fdopen(own, "rb" if reads else "wb", 0)))
+            transport, protocol = loop.run_until_complete(make(PipeNotes, os.fdopen(own, "rb" if reads else "wb", 0)))
             if reads:
                 os.write(peer, b"data" * 10_000)
                 turn(loop)
@@ -1171,7 +1114,7 @@ def test_both_directions(loop, tmp_path, form, order):
     made = {}
     for name in order.split(", "):
         make = loop.connect_read_pipe if name == "read" else loop.connect_write_pipe
-        made[name] = loop.run_until_complete(make(Notes, file))
+        made[name] = loop.run_until_complete(make(PipeNotes, file))
     (reader, reads), (writer, _) = made["read"], made["write"]
     data = BIG[:300_000]
     writer.write(data)
@@ -1198,12 +1141,12 @@ def test_file_closed_behind_its_back(loop, tmp_path):
     """Its number goes to another pipe; which is not the other one's."""
     own, peer = os.pipe()
     file = os.fdopen(own, "rb", 0)
-    old, old_notes = loop.run_until_complete(loop.connect_read_pipe(Notes, file))
+    old, old_notes = loop.run_until_complete(loop.connect_read_pipe(PipeNotes, file))
     file.close()
     os.close(peer)
     own, peer = os.pipe()
     assert own == old._fileno
-    new, notes = loop.run_until_complete(loop.connect_read_pipe(Notes, os.fdopen(own, "rb", 0)))
+    new, notes = loop.run_until_complete(loop.connect_read_pipe(PipeNotes, os.fdopen(own, "rb", 0)))
     os.write(peer, b"data")
     turn(loop, 2)
     assert notes.data == b"data" and old_notes.data == b""
@@ -1304,7 +1247,7 @@ async def test_subprocess_killed(loop):
 def test_fork(program):
     """A child writes into a pipe that the parent's loop reads, and the child's own loop works on another."""
     assert program("""
-        class Notes(asyncio.Protocol):
+        class PipeNotes(asyncio.Protocol):
             data = b""
             def data_received(self, data):
                 self.data += data
@@ -1313,7 +1256,7 @@ def test_fork(program):
 
         async def collect(fd):
             loop = asyncio.get_running_loop()
-            notes = Notes()
+            notes = PipeNotes()
             notes.done = loop.create_future()
             await loop.connect_read_pipe(lambda: notes, os.fdopen(fd, "rb", 0))
             await notes.done

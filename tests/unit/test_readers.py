@@ -9,6 +9,7 @@ import time
 import weakref
 
 import pytest
+from _turns import turn
 
 
 @pytest.fixture
@@ -19,11 +20,6 @@ def pair():
     yield left, right
     left.close()
     right.close()
-
-
-def turn(loop):
-    loop.stop()
-    loop.run_forever()
 
 
 def turns(loop, condition):

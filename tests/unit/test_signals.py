@@ -8,6 +8,7 @@ import textwrap
 import threading
 
 import pytest
+from _turns import turn
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
 PLAIN = pytest.mark.kinds("asyncfast", "asyncfast-debug", "asyncio")
@@ -24,11 +25,6 @@ def usr1_and_usr2():
 
 def kill(sig=signal.SIGUSR1):
     os.kill(os.getpid(), sig)
-
-
-def turn(loop):
-    loop.stop()
-    loop.run_forever()
 
 
 def test_handler(loop):

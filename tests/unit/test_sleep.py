@@ -11,16 +11,12 @@ import weakref
 import pytest
 
 import asyncfast
+from _turns import turn
 
 pytestmark = pytest.mark.every_task
 
 #: asyncfast.sleep under every kind of loop and task, and asyncio's own beside it
 sleeps = pytest.mark.parametrize("sleep", [asyncfast.sleep, asyncio.sleep], ids=["fast", "oracle"])
-
-
-def turn(loop):
-    loop.stop()
-    loop.run_forever()
 
 
 @sleeps

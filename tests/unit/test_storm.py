@@ -14,8 +14,8 @@ import struct
 import sys
 
 import pytest
+from _turns import EACH
 
-EACH = pytest.mark.parametrize
 PLAIN = pytest.mark.kinds("asyncfast", "asyncfast-debug", "asyncio")
 STEPS = [b""] + [b".%04d;" % n for n in range(4000)]
 

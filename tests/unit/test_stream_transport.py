@@ -14,63 +14,11 @@ import sys
 import weakref
 
 import pytest
+from _turns import ADDRESS, BIG, ByteArray, Bytes, EACH, backlog_then, called, idle_turns, turn, until, write_backlog
 
-BIG = bytes(range(256)) * 8192      # more than the buffers of any socket here
-EACH = pytest.mark.parametrize
-ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
-
-
-def turn(loop, count=1):
-    for _ in range(count):
-        loop.stop()
-        loop.run_forever()
-
-
-def until(loop, condition):
-    while not condition():
-        loop.call_later(0.0005, loop.stop)
-        loop.run_forever()
-
-
-def idle_turns(loop):
-    """How many turns it takes until a timer: a few, or it spins."""
-    over, count = [], 0
-    loop.call_later(0.02, over.append, True)
-    while not over:
-        loop._run_once()
-        count += 1
-    return count
-
-
-class Bytes(bytes):
-    pass
-
-
-class ByteArray(bytearray):
-    pass
 
 
 # -- every method in every state
-
-def write_backlog(connection):
-    connection.write(BIG)
-    assert connection.get_write_buffer_size() > 0
-
-
-def backlog_then(method):
-    def prepare(connection):
-        write_backlog(connection)
-        getattr(connection.transport, method)()
-    return prepare
-
-
-def called(*names, turns=0):
-    def prepare(connection):
-        for name in names:
-            getattr(connection.transport, name)()
-        turn(connection.loop, turns)
-    return prepare
-
 
 STATES = {
     "idle": called(), "paused": called("pause_reading"), "backlog": write_backlog,

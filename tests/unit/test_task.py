@@ -14,15 +14,11 @@ import weakref
 import pytest
 
 import asyncfast
+from _turns import turn
 
 pytestmark = pytest.mark.every_task
 NATIVE = pytest.mark.kinds("asyncfast", "asyncfast-debug", "asyncio", "asyncio-debug")
 VAR = contextvars.ContextVar("VAR", default="default")
-
-
-def turn(loop):
-    loop.stop()
-    loop.run_forever()
 
 
 def turns(loop, count=5):

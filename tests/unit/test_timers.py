@@ -12,17 +12,7 @@ import weakref
 from fractions import Fraction
 
 import pytest
-
-
-def turn(loop):
-    loop.stop()
-    loop.run_forever()
-
-
-def run_until(loop, condition):
-    while not condition():
-        loop.call_later(0.0005, loop.stop)
-        loop.run_forever()
+from _turns import turn, until
 
 
 @pytest.mark.parametrize("delay", [0, 1e-9, 1e-6, 0.0001, 0.0002, 0.0005, 0.001, 0.0011, 0.0015, 0.003, 0.01, 1 / 30])
@@ -64,7 +54,7 @@ def test_order_is_by_deadline(loop):
     shuffled = random.Random(2).sample(deadlines, len(deadlines))
     for deadline in shuffled:
         loop.call_at(deadline, calls.append, deadline)
-    run_until(loop, lambda: len(calls) == len(deadlines))
+    until(loop, lambda: len(calls) == len(deadlines))
     assert calls == deadlines
 
 
@@ -76,7 +66,7 @@ def test_order_of_equal_deadlines_is_that_of_their_making(loop):
     for i in range(100):
         loop.call_at(deadline, calls.append, i)
         loop.call_at(deadline + 0.001, calls.append, 1000 + i)
-    run_until(loop, lambda: len(calls) == 200)
+    until(loop, lambda: len(calls) == 200)
     assert calls == [*range(100), *range(1000, 1100)]
 
 
@@ -140,7 +130,7 @@ def test_nan_does_not_break_the_loop(loop, when):
     handle.cancel()
     calls = []
     loop.call_later(0.001, calls.append, 1)
-    run_until(loop, lambda: calls)
+    until(loop, lambda: calls)
 
 
 def test_minus_infinity(loop):
@@ -166,7 +156,7 @@ def test_cancel_before_it_fires(loop):
     handles = [loop.call_later(0.001, calls.append, i) for i in range(10)]
     for handle in handles[::2]:
         handle.cancel()
-    run_until(loop, lambda: len(calls) == 5)
+    until(loop, lambda: len(calls) == 5)
     turn(loop)
     assert sorted(calls) == [1, 3, 5, 7, 9]
 
