@@ -23,8 +23,11 @@
    event waits at most about 100 us behind short callbacks, and one turn behind long ones; a poll costs a busy loop a few
    nanoseconds a callback (bench: call_soon_chain). */
 #define LOOP_POLL_MOST 256
-/* A poll that does not wait keeps the interpreter's lock, unless it has been kept this long: other threads may wait. */
-#define LOOP_RELEASE_NS 1000000
+/* A poll that does not wait keeps the interpreter's lock: Python code hands it over once another thread has waited for a
+   switch interval.  Callbacks that are C all the way down do not, so the poll does after several intervals, when the
+   other thread has surely asked.  Sooner would starve it: it wakes, finds the lock taken again and begins to wait anew. */
+#define LOOP_HOLD_NS 20000000
+#define LOOP_HOLD_INTERVALS 4
 #define LOOP_SIGNAL_STEP 32
 /* Thousands of timers or tasks lie all over memory: ask for them a few entries ahead (bench: timer_fire). */
 #define LOOP_AHEAD 4
@@ -523,14 +526,35 @@ loop_create_task(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject
 
 /* ---- one turn --------------------------------------------------------------------------------------------------- */
 
+static int
+loop_holds_long(const AfLoop *loop)
+{
+    int64_t held = loop->polled_at - loop->released_at;
+    if (held <= LOOP_HOLD_NS) {
+        return 0;
+    }
+    PyObject *get = PySys_GetObject("getswitchinterval");
+    PyObject *interval = get ? PyObject_CallNoArgs(get) : NULL;
+    double seconds = interval ? PyFloat_AsDouble(interval) : -1.0;
+    Py_XDECREF(interval);
+    if (seconds < 0.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    return (double)held > LOOP_HOLD_INTERVALS * 1e9 * seconds;
+}
+
 /* Wait up to timeout (ns; 0: not, < 0: for ever) and put the handles of what is ready on the ring.  Returns how many
    events there were, or -1.  Asking again before their callbacks have run would only bring the same ones back. */
 static int
 loop_poll(AfLoop *loop, int64_t timeout)
 {
     af_event events[AF_POLL_BATCH];
+    int release = timeout != 0 ? 1 : loop_holds_long(loop);
+    if (release < 0) {
+        return -1;
+    }
     int n;
-    if (timeout != 0 || loop->polled_at - loop->released_at > LOOP_RELEASE_NS) {
+    if (release) {
         if (loop_no_current(loop) < 0) {
             return -1;
         }

@@ -1,8 +1,11 @@
 """Many threads: on one loop from outside, and each with a loop of its own."""
 
 import asyncio
+import functools
 import gc
+import sys
 import threading
+import time
 
 import pytest
 
@@ -271,6 +274,35 @@ def test_collector_in_other_threads(loop, kind):
     finally:
         stop.set()
         join()
+
+
+@pytest.mark.parametrize("interval, sleeps", [(0.005, 50), (0.2, 4)], ids=["default", "long"])
+@pytest.mark.parametrize("callback", ["Python", "C"])
+def test_a_loop_that_never_waits_leaves_time_to_threads(loop, callback, interval, sleeps):
+    """A loop that is busy for ever: another thread gets the interpreter's lock when it asks for it."""
+    if callback == "C":
+        again = functools.partial(print)
+        again.__setstate__((loop.call_soon, (again,), {}, None))
+    else:
+        def again():
+            loop.call_soon(again)
+
+    def sleep(n):
+        for _ in range(sleeps):
+            time.sleep(0.0001)
+        loop.call_soon_threadsafe(loop.stop)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(interval)
+    try:
+        again()
+        join = in_threads(1, sleep)
+        loop.run_forever()
+        join()
+    finally:
+        sys.setswitchinterval(before)
+        if callback == "C":
+            again.__setstate__((print, (), {}, None))         # no cycle is left
 
 
 def test_all_tasks_from_another_thread(loop, kind):
