@@ -525,7 +525,8 @@ transport_is_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 transport_is_closing(AfTransport *t, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(t->closing);
+    /* sending is what finds out that the peer has gone; and drain() asks this before it returns */
+    return af_transport_send_held(t) < 0 ? NULL : PyBool_FromLong(t->closing);
 }
 
 static int
