@@ -17,7 +17,7 @@ from asyncio.log import logger
 
 from . import _core, _introspect
 from ._transports import (  # noqa: F401 (the hooks of _core)
-    Transports, accept_failed, accepted_debug, accepted_failed, pipe_closed_by_peer, pipe_info, pipe_repr, pipe_write_to_lost, server_attach, server_detach,
+    Transports, accept_failed, accepted_debug, accepted_failed, pipe_closed_by_peer, pipe_info, pipe_repr, pipe_write_to_lost,
     set_result_unless_cancelled, socket_info, transport_debug, transport_debug_error, transport_failed,
     transport_repr, transport_unclosed, write_buffer_limits, write_to_lost)
 

@@ -21,9 +21,6 @@ WritePipeTransport = _core.WritePipeTransport
 SocketTransport._start_tls_compatible = True
 SocketTransport._sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
-# Server._attach() and _detach() take the transport since 3.13
-_SERVER_KNOWS_TRANSPORTS = base_events.Server._attach.__code__.co_argcount > 1
-
 
 class Transports:
     """The loop's methods that make transports, and those that have to know about them."""
@@ -177,9 +174,8 @@ def accepted_debug(server, address, conn):
     logger.debug("%r got a new connection from %r: %r", server, address, conn)
 
 
-def accepted_failed(loop, conn, protocol, exc):
+def accepted_failed(loop, protocol, exc):
     """No protocol or no transport for a new connection: asyncio tells of it in debug mode only."""
-    conn.close()
     if not loop.get_debug():
         return
     context = {"message": "Error on transport creation for incoming connection", "exception": exc}
@@ -200,14 +196,6 @@ def pipe_info(pipe, extra, kind):
                          "Pipe transport is only for pipes, sockets and character devices")
     os.set_blocking(fd, False)
     return extra
-
-
-def server_attach(server, transport):
-    server._attach(transport) if _SERVER_KNOWS_TRANSPORTS else server._attach()
-
-
-def server_detach(server, transport):
-    server._detach(transport) if _SERVER_KNOWS_TRANSPORTS else server._detach()
 
 
 def write_buffer_limits(high, low):
@@ -256,7 +244,7 @@ def transport_unclosed(transport):
 
 def transport_repr(transport):
     info = [type(transport).__name__]
-    if transport._sock is None:
+    if not transport._has_fd:
         info.append("closed")
     elif transport._closing:
         info.append("closing")

@@ -15,6 +15,7 @@
 #include "core/watch.c"
 #include "core/loop.c"
 #include "net/backlog.c"
+#include "net/barefd.c"
 #include "net/transport.c"
 #include "net/stream.c"
 #include "net/pipe.c"

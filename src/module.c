@@ -60,7 +60,9 @@ static const struct {
     size_t offset;
     const char *text;
 } module_names[] = {
+    {offsetof(AfState, str_accepted), "_accepted"},
     {offsetof(AfState, str_add_done_callback), "add_done_callback"},
+    {offsetof(AfState, str_attach), "_attach"},
     {offsetof(AfState, str_asyncio_future_blocking), "_asyncio_future_blocking"},
     {offsetof(AfState, str_buffer_updated), "buffer_updated"},
     {offsetof(AfState, str_close), "close"},
@@ -68,12 +70,14 @@ static const struct {
     {offsetof(AfState, str_connection_made), "connection_made"},
     {offsetof(AfState, str_data_received), "data_received"},
     {offsetof(AfState, str_datagram_received), "datagram_received"},
+    {offsetof(AfState, str_detach), "_detach"},
     {offsetof(AfState, str_eof_received), "eof_received"},
     {offsetof(AfState, str_error_received), "error_received"},
     {offsetof(AfState, str_get_buffer), "get_buffer"},
     {offsetof(AfState, str_pause_writing), "pause_writing"},
     {offsetof(AfState, str_resume_writing), "resume_writing"},
     {offsetof(AfState, str_call_exception_handler), "call_exception_handler"},
+    {offsetof(AfState, str_call_connection_lost), "_call_connection_lost"},
     {offsetof(AfState, str_call_soon), "call_soon"},
     {offsetof(AfState, str_cancel), "cancel"},
     {offsetof(AfState, str_context), "context"},
@@ -83,10 +87,14 @@ static const struct {
     {offsetof(AfState, str_is_running), "is_running"},
     {offsetof(AfState, str_msg), "msg"},
     {offsetof(AfState, str_name), "name"},
+    {offsetof(AfState, str_peername), "peername"},
     {offsetof(AfState, str_private_loop), "_loop"},
     {offsetof(AfState, str_result), "result"},
     {offsetof(AfState, str_run), "run"},
     {offsetof(AfState, str_send), "send"},
+    {offsetof(AfState, str_socket), "socket"},
+    {offsetof(AfState, str_sockname), "sockname"},
+    {offsetof(AfState, str_start), "_start"},
     {offsetof(AfState, str_throw), "throw"},
 };
 

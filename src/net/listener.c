@@ -8,6 +8,7 @@
 #include "net/listener.h"
 
 #include "net/address.h"
+#include "net/stream.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,33 +22,19 @@ typedef struct {
     PyObject *factory;          /* of protocols */
     PyObject *server;
     PyObject *context;          /* of create_server(context=), or NULL */
-    PyObject *make_socket;      /* socket.socket */
     af_call_context call;
-    int fd, family, type, proto, batch;
+    int fd, family, proto, batch;
 } AfListener;
 
 /* ---- accepting -------------------------------------------------------------------------------------------------- */
 
-/* The Python socket of a new connection, which owns fd from here on; or NULL and fd is closed. */
+/* Of a new connection; an address of a kind that we do not know is left to its socket. */
 static PyObject *
-listener_socket(AfListener *l, int fd)
-{
-    /* SOCK_NONBLOCK tells socket.socket that the fd is non-blocking already */
-    PyObject *args = Py_BuildValue("iiii", l->family, l->type | SOCK_NONBLOCK, l->proto, fd);
-    PyObject *conn = args == NULL ? NULL : PyObject_Call(l->make_socket, args, NULL);
-    Py_XDECREF(args);
-    if (conn == NULL) {
-        close(fd);
-    }
-    return conn;
-}
-
-static PyObject *
-listener_address(PyObject *conn, const af_sockaddr *addr, socklen_t len)
+listener_address(AfTransport *conn, const af_sockaddr *addr, socklen_t len)
 {
     PyObject *address = NULL;
-    if (af_address_to_python(addr, len, &address) == 0) {
-        address = af_call_method(conn, "getpeername", NULL);
+    if (af_address_to_python(addr, len, &address) == 0 && af_transport_need_socket(conn) == 0) {
+        address = af_call_method(conn->sock, "getpeername", NULL);
         if (address == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
             PyErr_Clear();
             address = Py_NewRef(Py_None);
@@ -58,16 +45,17 @@ listener_address(PyObject *conn, const af_sockaddr *addr, socklen_t len)
 
 /* To be given to the factory in the next turn. */
 static int
-listener_schedule(AfListener *l, PyObject *conn, PyObject *address)
+listener_schedule(AfListener *l, AfTransport *conn, PyObject *address)
 {
     AfLoop *loop = l->io.loop;
-    if (loop->debug && af_call_hook(loop->st, "accepted_debug", "OOO", l->server, address, conn) < 0) {
+    if (loop->debug && (af_transport_need_socket(conn) < 0 ||
+                        af_call_hook(loop->st, "accepted_debug", "OOO", l->server, address, conn->sock) < 0)) {
         return -1;
     }
     /* of a context that was asked for, each connection has a copy */
     PyObject *context = l->context == NULL ? Py_NewRef(Py_None) : PyContext_Copy(l->context);
     PyObject *what = context == NULL ? NULL : PyTuple_Pack(3, conn, address, context);
-    PyObject *accepted = what == NULL ? NULL : af_get_attr((PyObject *)l, "_accepted");
+    PyObject *accepted = what == NULL ? NULL : PyObject_GetAttr((PyObject *)l, loop->st->str_accepted);
     int rc = accepted == NULL ? -1 : af_call_soon(loop->st, (PyObject *)loop, accepted, what,
                                                   context == Py_None ? NULL : context);
     Py_XDECREF(accepted);
@@ -93,7 +81,7 @@ listener_accept_one(AfListener *l)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    PyObject *conn = listener_socket(l, fd);
+    AfTransport *conn = af_stream_of_fd(l->io.loop->st, fd, l->family, l->proto);
     PyObject *address = conn == NULL ? NULL : listener_address(conn, &addr, len);
     int rc = address == NULL ? -1 : listener_schedule(l, conn, address);
     Py_XDECREF(conn);
@@ -138,31 +126,32 @@ listener_ready(AfIo *io, unsigned what)
     return rc;
 }
 
-/* A new connection: its protocol and its transport. */
+/* A new connection gets its protocol and starts. */
 static PyObject *
 listener_accepted(AfListener *l, PyObject *what)
 {
     AfState *st = af_state_of_type(Py_TYPE(l));
-    PyObject *conn, *address, *context, *transport = NULL;
-    if (!PyArg_ParseTuple(what, "OOO:_accepted", &conn, &address, &context)) {
+    PyObject *address, *context;
+    AfTransport *conn;
+    if (!PyArg_ParseTuple(what, "O!OO:_accepted", st->StreamType, &conn, &address, &context)) {
         return NULL;
     }
+    int rc = -1;
     PyObject *protocol = PyObject_CallNoArgs(l->factory);
     PyObject *extra = protocol == NULL ? NULL : PyDict_New();
-    if (extra != NULL && PyDict_SetItemString(extra, "peername", address) == 0) {
-        PyObject *args[] = {(PyObject *)l->io.loop, conn, protocol, Py_None, extra, l->server, context};
-        transport = PyObject_Vectorcall((PyObject *)st->StreamType, args, sizeof(args) / sizeof(args[0]), NULL);
+    if (extra != NULL && PyDict_SetItem(extra, st->str_peername, address) == 0 &&
+        af_transport_init(conn, (PyObject *)l->io.loop, conn->sock, protocol, extra, l->server, context,
+                          AF_STREAM_SOCKET) == 0) {
+        rc = af_transport_schedule_start(conn, Py_None);
     }
     Py_XDECREF(extra);
-    int rc = transport == NULL ? -1 : 0;
     if (rc < 0 && !af_raised_exit()) {
         PyObject *exc = PyErr_GetRaisedException();
-        rc = af_call_hook(st, "accepted_failed", "OOOO", (PyObject *)l->io.loop, conn,
-                          protocol == NULL ? Py_None : protocol, exc);
+        af_transport_let_go(conn);
+        rc = af_call_hook(st, "accepted_failed", "OOO", (PyObject *)l->io.loop, protocol == NULL ? Py_None : protocol, exc);
         Py_DECREF(exc);
     }
     Py_XDECREF(protocol);
-    Py_XDECREF(transport);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -235,14 +224,10 @@ listener_tp_init(AfListener *l, PyObject *args, PyObject *kwargs)
         return -1;
     }
     l->fd = PyObject_AsFileDescriptor(sock);
-    if (l->fd < 0 || listener_int(sock, "family", &l->family) < 0 || listener_int(sock, "type", &l->type) < 0 ||
-        listener_int(sock, "proto", &l->proto) < 0) {
+    if (l->fd < 0 || listener_int(sock, "family", &l->family) < 0 || listener_int(sock, "proto", &l->proto) < 0) {
         return -1;
     }
-    PyObject *module = PyImport_ImportModule("socket");
-    l->make_socket = module == NULL ? NULL : af_get_attr(module, "socket");
-    Py_XDECREF(module);
-    l->call.context = l->make_socket == NULL ? NULL : af_context_take((AfLoop *)loop, &l->call.shared);
+    l->call.context = af_context_take((AfLoop *)loop, &l->call.shared);
     if (l->call.context == NULL || af_loop_check_closed((AfLoop *)loop) < 0 ||
         af_io_claim(&l->io, (AfLoop *)loop, l->fd) < 0) {
         return -1;
@@ -266,7 +251,6 @@ listener_tp_traverse(AfListener *l, visitproc visit, void *arg)
     Py_VISIT(l->factory);
     Py_VISIT(l->server);
     Py_VISIT(l->context);
-    Py_VISIT(l->make_socket);
     Py_VISIT(l->call.context);
     return 0;
 }
@@ -279,7 +263,6 @@ listener_tp_clear(AfListener *l)
     Py_CLEAR(l->factory);
     Py_CLEAR(l->server);
     Py_CLEAR(l->context);
-    Py_CLEAR(l->make_socket);
     Py_CLEAR(l->call.context);
     Py_CLEAR(l->io.loop);
     return 0;

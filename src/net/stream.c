@@ -126,7 +126,7 @@ stream_read_into(AfStream *s)
         rc = af_transport_fatal(t, "Fatal error: protocol.get_buffer() call failed.");
         goto end;
     }
-    if (t->lost || t->sock == NULL) {
+    if (t->lost || !af_transport_has_fd(t)) {
         goto end;
     }
     Py_buffer view;
@@ -215,7 +215,7 @@ stream_flush(AfStream *s)
     if (af_transport_maybe_resume(t) < 0) {     /* the protocol may write, or close */
         return -1;
     }
-    return s->out.count == 0 && t->sock != NULL ? stream_drained(s) : 0;
+    return s->out.count == 0 && af_transport_has_fd(t) ? stream_drained(s) : 0;
 }
 
 /* May it be written to?  1; 0: no, and it has been said; -1. */
@@ -495,6 +495,18 @@ static PyObject *
 stream_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     return af_transport_new(type, &stream_kind);
+}
+
+AF_API AfTransport *
+af_stream_of_fd(AfState *st, int fd, int family, int proto)
+{
+    AfTransport *t = (AfTransport *)stream_tp_new(st->StreamType, NULL, NULL);
+    if (t == NULL) {
+        close(fd);
+        return NULL;
+    }
+    af_transport_own_fd(t, fd, family, proto);
+    return t;
 }
 
 static int

@@ -4,6 +4,10 @@
 
 #include "net/transport.h"
 
+/* A transport of a connection that was accepted, which owns fd from here on; it has yet to be started (af_transport_init).
+   NULL: fd is closed. */
+AF_API AfTransport *af_stream_of_fd(AfState *st, int fd, int family, int proto);
+
 AF_API int af_stream_setup(PyObject *module, AfState *st);
 
 #endif

@@ -203,14 +203,20 @@ af_transport_maybe_resume(AfTransport *t)
 /* ---- the end ---------------------------------------------------------------------------------------------------- */
 
 static int
-transport_schedule(AfTransport *t, const char *method, PyObject *arg)
+transport_schedule(AfTransport *t, PyObject *method, PyObject *arg)
 {
     AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
-    PyObject *func = af_get_attr((PyObject *)t, method);
+    PyObject *func = PyObject_GetAttr((PyObject *)t, method);
     int rc = func == NULL ? -1 : af_call_soon(loop->st, (PyObject *)loop, func, arg, t->context);
     Py_XDECREF(func);
     Py_DECREF((PyObject *)loop);
     return rc;
+}
+
+static int
+transport_end_soon(AfTransport *t, PyObject *exc)
+{
+    return transport_schedule(t, t->io.loop->st->str_call_connection_lost, exc);
 }
 
 AF_API int
@@ -225,7 +231,7 @@ af_transport_force_close(AfTransport *t, PyObject *exc)
     if (t->io.loop == NULL) {
         return 0;
     }
-    return af_transport_want(t, 0, AF_READ | AF_WRITE) < 0 ? -1 : transport_schedule(t, "_call_connection_lost", exc);
+    return af_transport_want(t, 0, AF_READ | AF_WRITE) < 0 ? -1 : transport_end_soon(t, exc);
 }
 
 AF_API int
@@ -249,7 +255,7 @@ af_transport_close(AfTransport *t)
         return 0;
     }
     t->lost++;
-    return af_transport_want(t, 0, AF_WRITE) < 0 ? -1 : transport_schedule(t, "_call_connection_lost", Py_None);
+    return af_transport_want(t, 0, AF_WRITE) < 0 ? -1 : transport_end_soon(t, Py_None);
 }
 
 /* That a peer has gone is no news, and to a pipe's reader only that of a pty. */
@@ -314,10 +320,20 @@ af_transport_fatal_errno(AfTransport *t, int error, const char *message)
     return af_transport_fatal(t, message);
 }
 
+/* Server._attach() and _detach(), which count its connections. */
+static int
+transport_tell_server(AfTransport *t, PyObject *server, PyObject *method)
+{
+    PyObject *res = AF_SERVER_KNOWS_TRANSPORTS ? PyObject_CallMethodOneArg(server, method, (PyObject *)t)
+                                               : PyObject_CallMethodNoArgs(server, method);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
 AF_API int
 af_transport_end(AfTransport *t, PyObject *exc)
 {
-    if (t->sock == NULL) {
+    if (!af_transport_has_fd(t)) {
         return 0;
     }
     Py_INCREF(t);
@@ -338,6 +354,7 @@ af_transport_end(AfTransport *t, PyObject *exc)
     t->closing = 1;
     t->lost = t->lost ? t->lost : 1;
     t->kind->drop_backlog(t);
+    af_transport_drop_fd(t);
     res = sock == NULL ? Py_NewRef(Py_None) : PyObject_CallMethodNoArgs(sock, st->str_close);
     Py_XDECREF(res);
     Py_CLEAR(t->protocol);
@@ -346,7 +363,7 @@ af_transport_end(AfTransport *t, PyObject *exc)
         rc = af_watch_rouse(loop, t->fd);       /* sendfile() waits for room */
     }
     if (rc == 0 && server != NULL) {
-        rc = af_call_hook(st, "server_detach", "OO", server, (PyObject *)t);
+        rc = transport_tell_server(t, server, st->str_detach);
     }
     Py_CLEAR(t->io.loop);
     if (t->empty_waiter != NULL && rc == 0) {
@@ -486,7 +503,7 @@ transport_start(AfTransport *t, PyObject *waiter)
 AF_API int
 af_transport_schedule_start(AfTransport *t, PyObject *waiter)
 {
-    return transport_schedule(t, "_start", waiter == NULL ? Py_None : waiter);
+    return transport_schedule(t, t->io.loop->st->str_start, waiter == NULL ? Py_None : waiter);
 }
 
 static PyObject *
@@ -596,6 +613,13 @@ transport_set_write_buffer_limits(AfTransport *t, PyObject *args, PyObject *kwar
     Py_RETURN_NONE;
 }
 
+/* Whatever equals "socket": a str that does not is the usual case. */
+static int
+transport_asks_for_socket(PyObject *name)
+{
+    return !PyUnicode_CheckExact(name) || PyUnicode_CompareWithASCIIString(name, "socket") == 0;
+}
+
 static PyObject *
 transport_get_extra_info(AfTransport *t, PyObject *args, PyObject *kwargs)
 {
@@ -603,6 +627,9 @@ transport_get_extra_info(AfTransport *t, PyObject *args, PyObject *kwargs)
     PyObject *name, *fallback = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name, &fallback) ||
         af_transport_send_held(t) < 0) {        /* whoever asks for the socket will do something to it */
+        return NULL;
+    }
+    if (t->no_socket && transport_asks_for_socket(name) && af_transport_need_socket(t) < 0) {
         return NULL;
     }
     if (af_unlikely(t->io.extra == NULL)) {         /* not made yet, or somebody has deleted it */
@@ -726,6 +753,49 @@ transport_get_lost(AfTransport *t, void *Py_UNUSED(closure))
     return PyLong_FromLong(t->lost);
 }
 
+static PyObject *
+transport_get_sock(AfTransport *t, void *Py_UNUSED(closure))
+{
+    if (t->owns_fd && af_transport_need_socket(t) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(t->sock == NULL ? Py_None : t->sock);
+}
+
+static PyObject *
+transport_get_has_fd(AfTransport *t, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(af_transport_has_fd(t));
+}
+
+/* The slot that asyncio's transports have, which lies in io.extra; with all that belongs there. */
+static PyObject *
+transport_get_extra(AfTransport *t, void *Py_UNUSED(closure))
+{
+    if (af_transport_need_socket(t) < 0) {
+        return NULL;
+    }
+    if (t->io.extra == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_extra");
+        return NULL;
+    }
+    return Py_NewRef(t->io.extra);
+}
+
+static int
+transport_set_extra(AfTransport *t, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (af_transport_need_socket(t) < 0) {
+        return -1;
+    }
+    if (value == NULL && t->io.extra == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_extra");
+        return -1;
+    }
+    Py_XSETREF(t->io.extra, Py_XNewRef(value));
+    return 0;
+}
+
 #define TRANSPORT_OBJECT(name, field)                                                                                  \
     {name, (getter)transport_get_object, NULL, NULL, (void *)offsetof(AfTransport, field)}
 #define TRANSPORT_FLAG(name, field)                                                                                    \
@@ -734,7 +804,9 @@ transport_get_lost(AfTransport *t, void *Py_UNUSED(closure))
 static PyGetSetDef transport_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     TRANSPORT_OBJECT("_loop", io.loop),
-    TRANSPORT_OBJECT("_sock", sock),
+    {"_sock", (getter)transport_get_sock, NULL, NULL, NULL},
+    {"_has_fd", (getter)transport_get_has_fd, NULL, NULL, NULL},
+    {"_extra", (getter)transport_get_extra, (setter)transport_set_extra, NULL, NULL},
     TRANSPORT_OBJECT("_protocol", protocol),
     TRANSPORT_OBJECT("_server", server),
     TRANSPORT_OBJECT("_empty_waiter", empty_waiter),
@@ -785,33 +857,35 @@ transport_address(int fd, int (*getname)(int, struct sockaddr *, socklen_t *), i
     return af_address_to_python(&addr, len, &address) == 1 ? address : NULL;
 }
 
-/* The hook socket_info() without the detour through Python, for the usual sockets: 1, *info is a new reference; 0: not
-   one of them; -1. */
+/* The hook socket_info() without the detour through Python, for the usual sockets, and without 'socket' itself: 1, *info
+   is a new reference; 0: not one of them; -1. */
 static int
-transport_socket_info(AfState *st, PyObject *sock, PyObject *extra, int kind, PyObject **info)
+transport_fd_info(AfState *st, int fd, PyObject *extra, int kind, PyObject **info)
 {
-    if (!af_socket_is_plain(st, sock) || (extra != Py_None && !PyDict_CheckExact(extra))) {
+    if (extra != Py_None && !PyDict_CheckExact(extra)) {
         return 0;
     }
-    int family = AF_UNSPEC, fd = af_socket_fd(sock), rc = -1;
+    int family = AF_UNSPEC, rc = -1;
     PyObject *sockname = transport_address(fd, getsockname, &family), *peername = NULL;
     if (sockname == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
     PyObject *dict = extra == Py_None ? PyDict_New() : Py_NewRef(extra);
-    PyObject *wrapped = dict == NULL ? NULL : PyObject_CallOneArg(st->TransportSocket, sock);
-    if (wrapped == NULL || PyDict_SetItemString(dict, "socket", wrapped) < 0 ||
-        PyDict_SetItemString(dict, "sockname", sockname) < 0) {
+    if (dict == NULL || PyDict_SetItem(dict, st->str_sockname, sockname) < 0) {
         goto end;
     }
-    if (PyDict_GetItemString(dict, "peername") == NULL) {
+    int known = PyDict_Contains(dict, st->str_peername);
+    if (known < 0) {
+        goto end;
+    }
+    if (!known) {
         int ignored;
         peername = transport_address(fd, getpeername, &ignored);
         if (peername == NULL) {
             rc = PyErr_Occurred() ? -1 : 0;
             goto end;
         }
-        if (PyDict_SetItemString(dict, "peername", peername) < 0) {
+        if (PyDict_SetItem(dict, st->str_peername, peername) < 0) {
             goto end;
         }
     }
@@ -824,9 +898,35 @@ transport_socket_info(AfState *st, PyObject *sock, PyObject *extra, int kind, Py
 end:
     Py_DECREF(sockname);
     Py_XDECREF(peername);
-    Py_XDECREF(wrapped);
     Py_XDECREF(dict);
     return rc;
+}
+
+static int
+transport_socket_info(AfState *st, PyObject *sock, PyObject *extra, int kind, PyObject **info)
+{
+    int rc = af_socket_is_plain(st, sock) ? transport_fd_info(st, af_socket_fd(sock), extra, kind, info) : 0;
+    if (rc == 1) {
+        PyObject *wrapped = PyObject_CallOneArg(st->TransportSocket, sock);
+        if (wrapped == NULL || PyDict_SetItem(*info, st->str_socket, wrapped) < 0) {
+            Py_CLEAR(*info);
+            rc = -1;
+        }
+        Py_XDECREF(wrapped);
+    }
+    return rc;
+}
+
+/* The extra info of a new transport, from here or from the hooks in Python; or NULL. */
+static PyObject *
+transport_info(AfTransport *t, AfState *st, PyObject *sock, PyObject *extra, int kind)
+{
+    PyObject *info = NULL;
+    int ours = t->is_pipe ? 0
+             : sock == NULL ? transport_fd_info(st, t->fd, extra, kind, &info)
+                            : transport_socket_info(st, sock, extra, kind, &info);
+    return ours != 0 ? info
+                     : af_call_method(st->hooks, t->is_pipe ? "pipe_info" : "socket_info", "OOi", sock, extra, kind);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
@@ -865,16 +965,14 @@ af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *prot
     t->is_pipe = kind >= AF_READ_PIPE;
     t->writes_only = kind == AF_WRITE_PIPE;
     t->io.shares = t->is_pipe;
-    PyObject *info = NULL;
-    int ours = t->is_pipe ? 0 : transport_socket_info(st, sock, extra, kind, &info);
-    if (ours == 0) {
-        info = af_call_method(st->hooks, t->is_pipe ? "pipe_info" : "socket_info", "OOi", sock, extra, kind);
-    }
+    PyObject *info = transport_info(t, st, sock, extra, kind);
     if (info == NULL) {
         return -1;
     }
     Py_XSETREF(t->io.extra, info);
-    t->fd = PyObject_AsFileDescriptor(sock);
+    if (sock != NULL) {
+        t->fd = PyObject_AsFileDescriptor(sock);
+    }
     if (t->fd < 0) {
         return -1;
     }
@@ -886,14 +984,18 @@ af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *prot
     if (af_call_context_take(t, &t->reading) < 0 || af_io_claim(&t->io, t->io.loop, t->fd) < 0) {
         return -1;
     }
-    t->sock = Py_NewRef(sock);
     t->closing = 0;
     t->lost = 0;
-    t->fd_in_sock = PyObject_TypeCheck(sock, (PyTypeObject *)st->socket_type) &&
-                    af_socket_fd(sock) == t->fd;
+    if (sock != NULL) {
+        t->sock = Py_NewRef(sock);
+        t->fd_in_sock = PyObject_TypeCheck(sock, (PyTypeObject *)st->socket_type) && af_socket_fd(sock) == t->fd;
+    }
     if (server != Py_None) {
         t->server = Py_NewRef(server);
-        return af_call_hook(st, "server_attach", "OO", server, (PyObject *)t);
+        if (transport_tell_server(t, server, st->str_attach) < 0) {
+            Py_CLEAR(t->server);        /* it does not know us */
+            return -1;
+        }
     }
     return 0;
 }
@@ -922,6 +1024,7 @@ af_transport_clear(AfTransport *t)
     t->kind->drop_backlog(t);
     t->closing = 1;
     t->lost = t->lost ? t->lost : 1;
+    af_transport_drop_fd(t);
     Py_CLEAR(t->sock);
     Py_CLEAR(t->protocol);
     Py_CLEAR(t->server);
@@ -935,34 +1038,41 @@ af_transport_clear(AfTransport *t)
     return 0;
 }
 
-/* Nobody closed it: say so, and close the socket. */
 AF_API void
-af_transport_finalize(PyObject *self)
+af_transport_let_go(AfTransport *t)
 {
-    AfTransport *t = (AfTransport *)self;
-    if (t->sock == NULL) {
-        return;
-    }
-    PyObject *raised = PyErr_GetRaisedException();
     AfState *st = af_state_of_type(Py_TYPE(t));
-    if (af_call_hook(st, "transport_unclosed", "O", self) < 0) {
-        PyErr_WriteUnraisable(self);
-    }
+    PyObject *self = (PyObject *)t, *sock = t->sock, *server = t->server;
     af_io_release(&t->io);
-    PyObject *sock = t->sock, *server = t->server;
     t->sock = t->server = NULL;
-    t->closing = 1;             /* the warning may keep it alive */
+    t->closing = 1;
     t->lost = t->lost ? t->lost : 1;
-    PyObject *res = PyObject_CallMethodNoArgs(sock, st->str_close);
+    af_transport_drop_fd(t);
+    PyObject *res = sock == NULL ? Py_NewRef(Py_None) : PyObject_CallMethodNoArgs(sock, st->str_close);
     if (res == NULL) {
         PyErr_WriteUnraisable(self);
     }
     Py_XDECREF(res);
-    if (server != NULL && af_call_hook(st, "server_detach", "OO", server, self) < 0) {
+    if (server != NULL && transport_tell_server(t, server, st->str_detach) < 0) {
         PyErr_WriteUnraisable(self);
     }
-    Py_DECREF(sock);
+    Py_XDECREF(sock);
     Py_XDECREF(server);
+}
+
+/* Nobody closed it: say so, and close it.  The warning may keep it alive. */
+AF_API void
+af_transport_finalize(PyObject *self)
+{
+    AfTransport *t = (AfTransport *)self;
+    if (t->sock == NULL && !(t->owns_fd && t->made)) {
+        return;
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    if (af_call_hook(af_state_of_type(Py_TYPE(t)), "transport_unclosed", "O", self) < 0) {
+        PyErr_WriteUnraisable(self);
+    }
+    af_transport_let_go(t);
     if (raised != NULL) {
         PyErr_SetRaisedException(raised);
     }

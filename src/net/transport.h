@@ -32,7 +32,7 @@ typedef struct {
 typedef struct AfTransport {
     AfIo io;
     const af_transport_kind *kind;
-    PyObject *sock;             /* owns the fd; NULL at the end */
+    PyObject *sock;             /* owns the fd; NULL at the end, or while owns_fd */
     PyObject *protocol;         /* NULL at the end */
     PyObject *server;           /* or NULL */
     PyObject *context;          /* what the program asked for its callbacks, or NULL */
@@ -45,6 +45,8 @@ typedef struct AfTransport {
     char fd_in_sock;            /* sock is a socket of _socket, which keeps its fd right behind the head */
     char is_pipe, writes_only;  /* sock is a file, maybe; to be readable means that the reader has gone */
     char made;                  /* __init__() was called */
+    char owns_fd, no_socket;    /* accepted: the fd is ours to close; no socket object was made of it yet, see barefd.c */
+    short family, proto;        /* with which one is made */
     size_t high_water, low_water;               /* bytes */
 } AfTransport;
 
@@ -77,11 +79,13 @@ AF_API int af_transport_settle_waiter(AfTransport *t, PyObject *exc);   /* NULL:
 /* Life. */
 enum { AF_DATAGRAM_SOCKET, AF_STREAM_SOCKET, AF_READ_PIPE, AF_WRITE_PIPE };     /* the hooks in Python know them */
 AF_API PyObject *af_transport_new(PyTypeObject *type, const af_transport_kind *kind);
+/* sock NULL: it has an fd already */
 AF_API int af_transport_init(AfTransport *t, PyObject *loop, PyObject *sock, PyObject *protocol, PyObject *extra,
                              PyObject *server, PyObject *context, int kind);
 AF_API int af_transport_schedule_start(AfTransport *t, PyObject *waiter);
 AF_API int af_transport_traverse(AfTransport *t, visitproc visit, void *arg);
 AF_API int af_transport_clear(AfTransport *t);
+AF_API void af_transport_let_go(AfTransport *t);               /* of its fd and its server, whatever it was doing */
 AF_API void af_transport_finalize(PyObject *self);
 AF_API void af_transport_dealloc(PyObject *self);
 AF_API PyObject *af_transport_repr(PyObject *self);
@@ -96,6 +100,17 @@ static inline int
 af_would_block(int error)
 {
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
+/* An accepted fd without a socket object, barefd.c. */
+AF_API void af_transport_own_fd(AfTransport *t, int fd, int family, int proto);
+AF_API int af_transport_need_socket(AfTransport *t);           /* sock and extra info are there: 0 or -1 */
+AF_API void af_transport_drop_fd(AfTransport *t);
+
+static inline int
+af_transport_has_fd(const AfTransport *t)
+{
+    return t->sock != NULL || t->owns_fd;
 }
 
 /* Is it exactly a socket.socket, of which we know where its fd is? */
@@ -113,7 +128,7 @@ af_socket_fd(PyObject *sock)
 static inline int
 af_transport_fd_is_ours(const AfTransport *t)
 {
-    return t->sock != NULL && (!t->fd_in_sock || af_socket_fd(t->sock) == t->fd);
+    return t->owns_fd || (t->sock != NULL && (!t->fd_in_sock || af_socket_fd(t->sock) == t->fd));
 }
 
 #endif

@@ -33,11 +33,14 @@
 #  define AF_AWAIT_ERROR_FORMAT "object %.100s can't be used in 'await' expression"
 #endif
 
-/* 3.13: uncancel() down to zero also forgets a cancellation that was not delivered yet; sleep(nan) is a ValueError */
+/* 3.13: uncancel() down to zero also forgets a cancellation that was not delivered yet; sleep(nan) is a ValueError; a
+   Server keeps a set of its transports, for abort_clients() and close_clients() */
 #if PY_VERSION_HEX >= 0x030D0000
+#  define AF_SERVER_KNOWS_TRANSPORTS 1
 #  define AF_UNCANCEL_FORGETS 1
 #  define AF_SLEEP_REFUSES_NAN 1
 #else
+#  define AF_SERVER_KNOWS_TRANSPORTS 0
 #  define AF_UNCANCEL_FORGETS 0
 #  define AF_SLEEP_REFUSES_NAN 0
 #endif

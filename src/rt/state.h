@@ -89,13 +89,16 @@ typedef struct AfState {
     PyObject *hooks;
 
     /* interned names */
+    PyObject *str_accepted;
     PyObject *str_add_done_callback;
+    PyObject *str_attach;
     PyObject *str_buffer_updated;
     PyObject *str_close;
     PyObject *str_connection_lost;
     PyObject *str_connection_made;
     PyObject *str_data_received;
     PyObject *str_datagram_received;
+    PyObject *str_detach;
     PyObject *str_eof_received;
     PyObject *str_error_received;
     PyObject *str_get_buffer;
@@ -103,6 +106,7 @@ typedef struct AfState {
     PyObject *str_resume_writing;
     PyObject *str_asyncio_future_blocking;
     PyObject *str_call_exception_handler;
+    PyObject *str_call_connection_lost;
     PyObject *str_call_soon;
     PyObject *str_cancel;
     PyObject *str_context;
@@ -112,10 +116,14 @@ typedef struct AfState {
     PyObject *str_eager_start;
     PyObject *str_msg;
     PyObject *str_name;
+    PyObject *str_peername;
     PyObject *str_private_loop;
     PyObject *str_result;
     PyObject *str_run;
     PyObject *str_send;
+    PyObject *str_socket;
+    PyObject *str_sockname;
+    PyObject *str_start;
     PyObject *str_throw;
     PyObject *kw_context;               /* ("context",) */
     PyObject *kw_msg;                   /* ("msg",) */
