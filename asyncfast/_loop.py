@@ -154,9 +154,14 @@ def run(main, *, debug=None, loop_factory=None, await_values=None):
 # -- called from C (the hooks of _core)
 
 create_task = base_events.BaseEventLoop.create_task
+sock_accept = asyncio.SelectorEventLoop.sock_accept
+sock_connect = asyncio.SelectorEventLoop.sock_connect
 sock_recv = asyncio.SelectorEventLoop.sock_recv
 sock_recv_into = asyncio.SelectorEventLoop.sock_recv_into
+sock_recvfrom = asyncio.SelectorEventLoop.sock_recvfrom
+sock_recvfrom_into = asyncio.SelectorEventLoop.sock_recvfrom_into
 sock_sendall = asyncio.SelectorEventLoop.sock_sendall
+sock_sendto = asyncio.SelectorEventLoop.sock_sendto
 
 
 def _format_callback(callback, args, loop):

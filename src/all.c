@@ -21,6 +21,7 @@
 #include "net/pipe.c"
 #include "net/address.c"
 #include "net/datagram.c"
+#include "net/sockcall.c"
 #include "net/sockop.c"
 #include "net/listener.c"
 #include "core/awaitval.c"     /* brings <opcode.h> and its short macro names: last */

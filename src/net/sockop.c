@@ -1,126 +1,25 @@
-/* The loop's sock_recv(), sock_recv_into() and sock_sendall().
+/* The loop's sock_...() methods, as one object each.
 
    asyncio's are coroutines that try the call, and on EAGAIN add a reader or writer with a handle, a future and a done
-   callback.  Here the coroutine is one object: it tries, and waits for the fd by itself, with only a future for the task
-   to wait on.  What is received is read when the awaiting task runs, so that a cancellation loses nothing.
+   callback.  Here the coroutine is one object: it tries (sockcall.c), and waits for the fd by itself, with only a future for
+   the task to wait on.  What is received or accepted is taken when the awaiting task runs, so that a cancellation loses
+   nothing.
 
    Only for plain socket.socket objects on a loop that is not in debug mode; everything else, wrong arguments included, is
    asyncio's own method, inherited.
 
-   Belongs to its loop's thread.  Runs Python: buffers' owners, dropped references. */
+   Belongs to its loop's thread.  Runs Python: buffers' owners, audit hooks, dropped references. */
 #include "net/sockop.h"
 
 #include "core/future.h"
-#include "net/data.h"
 #include "net/transport.h"
 
-#include <sys/socket.h>
-
-enum { SOCKOP_RECV, SOCKOP_RECV_INTO, SOCKOP_SENDALL };
 enum { SOCKOP_NEW, SOCKOP_WAITING, SOCKOP_DONE };
-
-static const char *const sockop_names[] = {"sock_recv", "sock_recv_into", "sock_sendall"};
-
-typedef struct {
-    AfOp op;
-    AfLoop *loop;
-    PyObject *sock;
-    PyObject *waiter;           /* the future that the task waits on, while it waits */
-    PyObject *arg;              /* the buffer, or NULL */
-    Py_buffer view;             /* of arg; obj NULL: not taken */
-    Py_ssize_t size;            /* sock_recv: bytes at most; sock_sendall: bytes sent so far */
-    int fd;                     /* that it waits for */
-    char kind, stage;
-} AfSockOp;
 
 static unsigned
 sockop_direction(const AfSockOp *s)
 {
-    return s->kind == SOCKOP_SENDALL ? AF_WRITE : AF_READ;
-}
-
-/* ---- trying ----------------------------------------------------------------------------------------------------- */
-
-static int
-sockop_fd(const AfSockOp *s)
-{
-    return af_socket_fd(s->sock);
-}
-
-/* PYGEN_RETURN, PYGEN_ERROR, or PYGEN_NEXT: it would block. */
-static PySendResult
-sockop_failed(void)
-{
-    if (af_would_block(errno)) {
-        return PYGEN_NEXT;
-    }
-    PyErr_SetFromErrno(PyExc_OSError);
-    return PYGEN_ERROR;
-}
-
-static PySendResult
-sockop_try_recv(AfSockOp *s, PyObject **result)
-{
-    char *buffer = af_loop_read_buffer(s->loop);
-    if (buffer == NULL) {
-        return PYGEN_ERROR;
-    }
-    size_t size = (size_t)s->size < AF_READ_SIZE ? (size_t)s->size : AF_READ_SIZE;
-    ssize_t n = recv(sockop_fd(s), buffer, size, MSG_DONTWAIT);
-    if (n < 0) {
-        return sockop_failed();
-    }
-    *result = PyBytes_FromStringAndSize(buffer, n);
-    return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
-}
-
-static PySendResult
-sockop_try_recv_into(AfSockOp *s, PyObject **result)
-{
-    Py_buffer view;
-    if (af_data_room(s->arg, &view) < 0) {
-        return PYGEN_ERROR;
-    }
-    ssize_t n = recv(sockop_fd(s), view.buf, (size_t)view.len, MSG_DONTWAIT);
-    int error = errno;
-    PyBuffer_Release(&view);
-    if (n < 0) {
-        errno = error;
-        return sockop_failed();
-    }
-    *result = PyLong_FromSsize_t(n);
-    return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
-}
-
-static PySendResult
-sockop_try_sendall(AfSockOp *s, PyObject **result)
-{
-    if (s->view.obj == NULL && PyObject_GetBuffer(s->arg, &s->view, PyBUF_SIMPLE) < 0) {
-        return PYGEN_ERROR;
-    }
-    while (s->size < s->view.len) {
-        ssize_t n = send(sockop_fd(s), (char *)s->view.buf + s->size, (size_t)(s->view.len - s->size),
-                         MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n < 0) {
-            return sockop_failed();
-        }
-        s->size += n;
-    }
-    *result = Py_NewRef(Py_None);
-    return PYGEN_RETURN;
-}
-
-static PySendResult
-sockop_try(AfSockOp *s, PyObject **result)
-{
-    switch (s->kind) {
-    case SOCKOP_RECV:
-        return sockop_try_recv(s, result);
-    case SOCKOP_RECV_INTO:
-        return sockop_try_recv_into(s, result);
-    default:
-        return sockop_try_sendall(s, result);
-    }
+    return s->call->direction;
 }
 
 /* ---- waiting ---------------------------------------------------------------------------------------------------- */
@@ -145,6 +44,7 @@ sockop_finish(AfSockOp *s)
         PyBuffer_Release(&s->view);
     }
     Py_CLEAR(s->arg);
+    Py_CLEAR(s->peer);
     Py_DECREF(s);
 }
 
@@ -165,7 +65,7 @@ sockop_wake(AfOp *op)
 static PySendResult
 sockop_wait(AfSockOp *s, PyObject **result)
 {
-    int fd = sockop_fd(s);
+    int fd = af_socket_fd(s->sock);
     if (af_unlikely(af_watch_owner_of(s->loop, fd) != NULL)) {
         /* which raises if a transport uses it */
         PyObject *res = af_call_method((PyObject *)s->loop, "_ensure_fd_no_transport", "i", fd);
@@ -212,7 +112,7 @@ sockop_am_send(AfSockOp *s, PyObject *arg, PyObject **result)
         }
         sockop_stop_waiting(s);
     }
-    PySendResult how = sockop_try(s, result);
+    PySendResult how = s->call->attempt(s, result);
     if (how == PYGEN_NEXT) {
         how = sockop_wait(s, result);
     }
@@ -252,72 +152,59 @@ sockop_close(AfSockOp *s, PyObject *Py_UNUSED(ignored))
 
 /* ---- the loop's methods ------------------------------------------------------------------------------------------ */
 
-/* asyncio's own method. */
 static PyObject *
-sockop_inherited(AfLoop *loop, int kind, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return af_loop_inherited(loop, sockop_names[kind], args, nargs, kwnames);
-}
-
-static PyObject *
-sockop_make(AfLoop *loop, int kind, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+sockop_make(AfLoop *loop, const af_sockcall *call, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     AfState *st = loop->st;
-    if (nargs != 2 || kwnames != NULL || loop->debug || !loop->fast_soon || !af_socket_is_plain(st, args[0])) {
-        return sockop_inherited(loop, kind, args, nargs, kwnames);
-    }
-    Py_ssize_t size = 0;
-    if (kind == SOCKOP_RECV) {
-        size = PyLong_CheckExact(args[1]) ? PyLong_AsSsize_t(args[1]) : -1;
-        if (size < 0) {
-            PyErr_Clear();
-            return sockop_inherited(loop, kind, args, nargs, kwnames);
-        }
+    AfSockOp draft = {.loop = loop, .call = call, .fd = -1};
+    if (nargs < 1 || kwnames != NULL || loop->debug || !loop->fast_soon || !af_socket_is_plain(st, args[0]) ||
+        !call->take(&draft, args, nargs)) {
+        return af_loop_inherited(loop, call->name, args, nargs, kwnames);
     }
     AfSockOp *s = PyObject_GC_New(AfSockOp, st->SockOpType);
     if (s == NULL) {
         return NULL;
     }
-    memset((char *)s + sizeof(PyObject), 0, sizeof(*s) - sizeof(PyObject));
+    memcpy((char *)s + sizeof(PyObject), (char *)&draft + sizeof(PyObject), sizeof(*s) - sizeof(PyObject));
     s->op.wake = sockop_wake;
-    s->loop = (AfLoop *)Py_NewRef((PyObject *)loop);
     s->sock = Py_NewRef(args[0]);
-    s->arg = kind == SOCKOP_RECV ? NULL : Py_NewRef(args[1]);
-    s->size = size;
-    s->fd = -1;
-    s->kind = (char)kind;
+    Py_INCREF((PyObject *)s->loop);
+    Py_XINCREF(s->arg);
+    Py_XINCREF(s->peer);
     s->stage = SOCKOP_NEW;
     PyObject_GC_Track(s);
     return (PyObject *)s;
 }
 
-static PyObject *
-sockop_loop_recv(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return sockop_make(loop, SOCKOP_RECV, args, nargs, kwnames);
-}
+#define SOCKOP_METHOD(method)                                                                                          \
+    static PyObject *                                                                                                  \
+    sockop_loop_##method(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)                     \
+    {                                                                                                                  \
+        return sockop_make(loop, af_sockcall_of(AF_SOCK_##method), args, nargs, kwnames);                                         \
+    }
+AF_SOCKCALLS(SOCKOP_METHOD)
+#undef SOCKOP_METHOD
 
-static PyObject *
-sockop_loop_recv_into(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return sockop_make(loop, SOCKOP_RECV_INTO, args, nargs, kwnames);
-}
-
-static PyObject *
-sockop_loop_sendall(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return sockop_make(loop, SOCKOP_SENDALL, args, nargs, kwnames);
-}
-
-#define SOCKOP_F(f) (PyCFunction)(void (*)(void))(f), METH_FASTCALL | METH_KEYWORDS
+#define SOCKOP_ENTRY(method, doc)                                                                                      \
+    {"sock_" #method, (PyCFunction)(void (*)(void))sockop_loop_##method, METH_FASTCALL | METH_KEYWORDS, doc}
 
 static PyMethodDef sockop_loop_methods[] = {
-    {"sock_recv", SOCKOP_F(sockop_loop_recv),
-     "sock_recv($self, sock, n)\n--\n\nReceive up to n bytes from a non-blocking socket; b'' at its end.  A coroutine."},
-    {"sock_recv_into", SOCKOP_F(sockop_loop_recv_into),
-     "sock_recv_into($self, sock, buf)\n--\n\nReceive into buf; return how many bytes.  A coroutine."},
-    {"sock_sendall", SOCKOP_F(sockop_loop_sendall),
-     "sock_sendall($self, sock, data)\n--\n\nSend all of data through a non-blocking socket.  A coroutine."},
+    SOCKOP_ENTRY(recv, "sock_recv($self, sock, n)\n--\n\n"
+                       "Receive up to n bytes from a non-blocking socket; b'' at its end.  A coroutine."),
+    SOCKOP_ENTRY(recv_into, "sock_recv_into($self, sock, buf)\n--\n\nReceive into buf; return how many bytes.  A coroutine."),
+    SOCKOP_ENTRY(recvfrom, "sock_recvfrom($self, sock, bufsize)\n--\n\n"
+                           "Receive a datagram of up to bufsize bytes: (data, address).  A coroutine."),
+    SOCKOP_ENTRY(recvfrom_into, "sock_recvfrom_into($self, sock, buf, nbytes=0)\n--\n\n"
+                                "Receive a datagram of up to nbytes bytes (0: what fits) into buf: (bytes, address).\n"
+                                "A coroutine."),
+    SOCKOP_ENTRY(sendall, "sock_sendall($self, sock, data)\n--\n\n"
+                          "Send all of data through a non-blocking socket.  A coroutine."),
+    SOCKOP_ENTRY(sendto, "sock_sendto($self, sock, data, address)\n--\n\n"
+                         "Send a datagram to address; return how many bytes were sent.  A coroutine."),
+    SOCKOP_ENTRY(accept, "sock_accept($self, sock)\n--\n\n"
+                         "Accept a connection: (non-blocking socket, address).  A coroutine."),
+    SOCKOP_ENTRY(connect, "sock_connect($self, sock, address)\n--\n\n"
+                          "Connect a non-blocking socket to address; a host name is looked up.  A coroutine."),
     {NULL, NULL, 0, NULL},
 };
 
@@ -326,19 +213,19 @@ static PyMethodDef sockop_loop_methods[] = {
 static PyObject *
 sockop_get_name(AfSockOp *s, void *Py_UNUSED(closure))
 {
-    return PyUnicode_FromString(sockop_names[(int)s->kind]);
+    return PyUnicode_FromString(s->call->name);
 }
 
 static PyObject *
 sockop_get_qualname(AfSockOp *s, void *Py_UNUSED(closure))
 {
-    return PyUnicode_FromFormat("Loop.%s", sockop_names[(int)s->kind]);
+    return PyUnicode_FromFormat("Loop.%s", s->call->name);
 }
 
 static PyObject *
 sockop_tp_repr(AfSockOp *s)
 {
-    return PyUnicode_FromFormat("<coroutine object Loop.%s at %p>", sockop_names[(int)s->kind], s);
+    return PyUnicode_FromFormat("<coroutine object Loop.%s at %p>", s->call->name, s);
 }
 
 /* As of any coroutine. */
@@ -350,8 +237,7 @@ sockop_tp_finalize(PyObject *self)
         return;
     }
     PyObject *raised = PyErr_GetRaisedException();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'Loop.%s' was never awaited",
-                         sockop_names[(int)s->kind]) < 0) {
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'Loop.%s' was never awaited", s->call->name) < 0) {
         PyErr_WriteUnraisable(self);
     }
     if (raised != NULL) {
@@ -367,6 +253,7 @@ sockop_tp_traverse(AfSockOp *s, visitproc visit, void *arg)
     Py_VISIT(s->sock);
     Py_VISIT(s->waiter);
     Py_VISIT(s->arg);
+    Py_VISIT(s->peer);
     Py_VISIT(s->view.obj);
     return 0;
 }
@@ -392,6 +279,7 @@ sockop_tp_dealloc(AfSockOp *s)
         PyBuffer_Release(&s->view);
     }
     Py_XDECREF(s->arg);
+    Py_XDECREF(s->peer);
     Py_XDECREF(s->sock);
     Py_XDECREF((PyObject *)s->loop);
     PyObject_GC_Del(s);
