@@ -11,6 +11,7 @@
 #include "core/handle.c"
 #include "core/future.c"
 #include "core/task.c"
+#include "core/park.c"
 #include "core/sleep.c"
 #include "core/watch.c"
 #include "core/loop.c"

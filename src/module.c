@@ -4,6 +4,7 @@
 #include "core/future.h"
 #include "core/handle.h"
 #include "core/loop.h"
+#include "core/park.h"
 #include "core/sleep.h"
 #include "core/task.h"
 #include "net/datagram.h"
@@ -79,6 +80,7 @@ static const struct {
     {offsetof(AfState, str_call_exception_handler), "call_exception_handler"},
     {offsetof(AfState, str_call_connection_lost), "_call_connection_lost"},
     {offsetof(AfState, str_call_soon), "call_soon"},
+    {offsetof(AfState, str_call_soon_threadsafe), "call_soon_threadsafe"},
     {offsetof(AfState, str_cancel), "cancel"},
     {offsetof(AfState, str_context), "context"},
     {offsetof(AfState, str_eager_start), "eager_start"},
@@ -106,10 +108,10 @@ static const size_t module_others[] = {
     offsetof(AfState, LoopType), offsetof(AfState, PyLoopType), offsetof(AfState, HandleType),
     offsetof(AfState, TimerHandleType), offsetof(AfState, ThreadsafeHandleType), offsetof(AfState, FutureType),
     offsetof(AfState, FutureIterType), offsetof(AfState, TaskType), offsetof(AfState, SleepType),
-    offsetof(AfState, AwaitValType), offsetof(AfState, StreamType), offsetof(AfState, ReadPipeType),
-    offsetof(AfState, WritePipeType), offsetof(AfState, SockOpType), offsetof(AfState, ListenerType),
-    offsetof(AfState, DatagramType), offsetof(AfState, plain_socket), offsetof(AfState, int_minus_one),
-    offsetof(AfState, hooks), offsetof(AfState, kw_context),
+    offsetof(AfState, ParkType), offsetof(AfState, AwaitValType), offsetof(AfState, StreamType),
+    offsetof(AfState, ReadPipeType), offsetof(AfState, WritePipeType), offsetof(AfState, SockOpType),
+    offsetof(AfState, ListenerType), offsetof(AfState, DatagramType), offsetof(AfState, plain_socket),
+    offsetof(AfState, int_minus_one), offsetof(AfState, hooks), offsetof(AfState, kw_context),
     offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types),
 };
 
@@ -270,7 +272,8 @@ module_exec(PyObject *module)
         return -1;
     }
     if (af_handle_setup(module, st) < 0 || af_future_setup(module, st) < 0 || af_task_setup(module, st) < 0 ||
-        af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 || af_awaitval_setup(module, st) < 0 ||
+        af_park_setup(module, st) < 0 || af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 ||
+        af_awaitval_setup(module, st) < 0 ||
         af_stream_setup(module, st) < 0 || af_pipe_setup(module, st) < 0 || af_datagram_setup(module, st) < 0 ||
         af_sockop_setup(module, st) < 0 || af_listener_setup(module, st) < 0) {
         return -1;

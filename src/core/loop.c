@@ -142,6 +142,26 @@ af_loop_arm_after(AfLoop *loop, af_timer *timer, double delay)
     return loop_now(loop, &now) < 0 ? -1 : af_loop_arm(loop, timer, now + delay);
 }
 
+static int
+loop_call_by_name(PyObject *name, PyObject *loop, PyObject *func, PyObject *arg, PyObject *ctx, AfState *st)
+{
+    PyObject *stack[4] = {loop, func};
+    size_t n = 2;
+    if (arg != NULL) {
+        stack[n++] = arg;
+    }
+    stack[n] = ctx;
+    PyObject *res = PyObject_VectorcallMethod(name, stack, n, ctx == NULL ? NULL : st->kw_context);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
+AF_API int
+af_call_soon_threadsafe(AfState *st, PyObject *loop, PyObject *func, PyObject *arg, PyObject *ctx)
+{
+    return loop_call_by_name(st->str_call_soon_threadsafe, loop, func, arg, ctx, st);
+}
+
 AF_API int
 af_call_soon(AfState *st, PyObject *loop, PyObject *func, PyObject *arg, PyObject *ctx)
 {
@@ -154,15 +174,7 @@ af_call_soon(AfState *st, PyObject *loop, PyObject *func, PyObject *arg, PyObjec
         AfHandle *h = af_handle_new(fast, stack, arg == NULL ? 1 : 2, ctx);
         return h == NULL ? -1 : af_loop_push_steal(fast, h, AF_ENTRY_HANDLE);
     }
-    PyObject *stack[4] = {loop, func};
-    size_t n = 2;
-    if (arg != NULL) {
-        stack[n++] = arg;
-    }
-    stack[n] = ctx;
-    PyObject *res = PyObject_VectorcallMethod(st->str_call_soon, stack, n, ctx == NULL ? NULL : st->kw_context);
-    Py_XDECREF(res);
-    return res == NULL ? -1 : 0;
+    return loop_call_by_name(st->str_call_soon, loop, func, arg, ctx, st);
 }
 
 AF_API int
@@ -330,8 +342,8 @@ loop_call_soon(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *
     return (PyObject *)h;
 }
 
-static void
-loop_wake(AfLoop *loop)
+AF_API void
+af_loop_wake(AfLoop *loop)
 {
     if (loop->asleep && !loop->woken) {
         loop->woken = 1;
@@ -352,7 +364,7 @@ loop_call_soon_threadsafe(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs,
         Py_XDECREF(h);
         return NULL;
     }
-    loop_wake(loop);
+    af_loop_wake(loop);
     return (PyObject *)h;
 }
 
@@ -429,14 +441,14 @@ static PyObject *
 loop_add_callback_signalsafe(AfLoop *loop, PyObject *handle)
 {
     PyObject *res = loop_add_callback(loop, handle);
-    loop_wake(loop);
+    af_loop_wake(loop);
     return res;
 }
 
 static PyObject *
 loop_write_to_self(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 {
-    loop_wake(loop);
+    af_loop_wake(loop);
     Py_RETURN_NONE;
 }
 
@@ -991,7 +1003,7 @@ loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
                     return rc;
                 }
             }
-            else if (af_container_of(t, AfSleep, timer)->held) {
+            else if (af_container_of(t, AfSleep, timer)->park.held) {
                 Py_VISIT((PyObject *)af_container_of(t, AfSleep, timer));
             }
         }
@@ -1025,7 +1037,7 @@ loop_empty(AfLoop *loop)
     af_timer *t;
     while ((t = af_heap_any(&loop->timers)) != NULL) {
         if (t->kind == AF_TIMER_SLEEP) {
-            af_sleep_forget(af_container_of(t, AfSleep, timer));
+            af_park_forget(&af_container_of(t, AfSleep, timer)->park);
         }
         else {
             af_heap_disarm(&loop->timers, t);

@@ -100,6 +100,12 @@ AF_API int af_loop_push_steal(AfLoop *loop, void *obj, int kind);      /* 0, or 
 /* loop.call_soon(func, arg, context=ctx) on any loop; arg and ctx may be NULL. */
 AF_API int af_call_soon(AfState *st, PyObject *loop, PyObject *func, PyObject *arg, PyObject *ctx);
 
+/* The same with loop.call_soon_threadsafe(). */
+AF_API int af_call_soon_threadsafe(AfState *st, PyObject *loop, PyObject *func, PyObject *arg, PyObject *ctx);
+
+/* Something was put on its ring, maybe by another thread: if it sleeps, or is about to, it is woken. */
+AF_API void af_loop_wake(AfLoop *loop);
+
 AF_API int af_loop_call_exception_handler(AfState *st, PyObject *loop, PyObject *context);
 
 /* Tell asyncio which task runs (NULL: none).  Returns the previous one (a new reference or NULL) through prev. */

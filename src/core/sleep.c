@@ -1,21 +1,18 @@
 /* asyncfast.sleep(): one object that is the awaitable, its own iterator and the timer.
 
-   Awaited by a task of ours it yields itself once, and the task is its waiter: nothing else is made.  It also answers
-   as a future would (_asyncio_future_blocking, add_done_callback, cancel, result), for whoever else drives the
-   coroutine inside such a task: asyncio's own eager tasks, hand-written trampolines.  Under any other task or loop it
-   passes everything on to asyncio.sleep().
+   Awaited by a task of ours it parks that task (core/park.h).  Under any other task or loop it passes everything on to
+   asyncio.sleep().
 
    Belongs to its loop's thread.  Runs Python: inner coroutines, dropped references. */
 #include "core/sleep.h"
 
 #include "rt/args.h"
 
-static void sleep_tp_dealloc(AfSleep *s);
-
-AF_API int
-af_sleep_is(PyObject *o)
+static void
+sleep_forget(AfPark *p)
 {
-    return Py_TYPE(o)->tp_dealloc == (destructor)sleep_tp_dealloc;
+    AfSleep *s = (AfSleep *)p;
+    af_heap_disarm(&((AfLoop *)p->loop)->timers, &s->timer);
 }
 
 AF_API PyObject *
@@ -55,91 +52,31 @@ af_sleep_call(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObjec
         }
         memset((char *)s + sizeof(PyObject), 0, sizeof(*s) - sizeof(PyObject));
     }
-    s->st = st;
+    s->park.st = st;
+    s->park.forget = sleep_forget;
+    s->park.waiting = s->park.begun = s->park.held = s->park.cancelled = 0;
     s->delay = seconds;
     s->result = Py_NewRef(result == NULL ? Py_None : result);
     s->timer.kind = AF_TIMER_SLEEP;
     s->stage = AF_SLEEP_NEW;
-    s->held = s->cancelled = 0;
     PyObject_GC_Track(s);
     return (PyObject *)s;
-}
-
-/* ---- the timer -------------------------------------------------------------------------------------------------- */
-
-/* While nobody waits the timer holds no reference: a sleep that is started and then dropped is gone. */
-static void
-sleep_hold(AfSleep *s)
-{
-    if (af_timer_armed(&s->timer) && !s->held) {
-        s->held = 1;
-        Py_INCREF(s);
-    }
-}
-
-static void
-sleep_let_go(AfSleep *s)
-{
-    if (s->held) {
-        s->held = 0;
-        Py_DECREF(s);
-    }
-}
-
-AF_API void
-af_sleep_forget(AfSleep *s)
-{
-    if (af_timer_armed(&s->timer)) {
-        af_heap_disarm(&s->loop->timers, &s->timer);
-        sleep_let_go(s);
-    }
-}
-
-/* Whoever waits is woken through the loop.  0 or -1. */
-static int
-sleep_wake(AfSleep *s)
-{
-    PyObject *waiter = s->waiter, *context = s->context;
-    s->waiter = s->context = NULL;
-    int rc = 0;
-    if (waiter != NULL) {
-        rc = context == NULL ? af_task_schedule((AfTask *)waiter)
-                             : af_call_soon(s->st, (PyObject *)s->loop, waiter, (PyObject *)s, context);
-    }
-    Py_XDECREF(waiter);
-    Py_XDECREF(context);
-    return rc;
 }
 
 AF_API int
 af_sleep_fire(AfSleep *s)
 {
-    if (!s->held) {
-        return 0;
-    }
-    int rc = sleep_wake(s);
-    sleep_let_go(s);
-    return rc;
+    return af_park_wake(&s->park, 0);
 }
 
-AF_API void
-af_sleep_attach(AfSleep *s, AfTask *task)
+static void
+sleep_finish(AfSleep *s)
 {
-    s->waiter = Py_NewRef((PyObject *)task);
-    sleep_hold(s);
-}
-
-AF_API int
-af_sleep_cancel(AfSleep *s)
-{
-    if (!af_timer_armed(&s->timer)) {
-        return 0;
-    }
     Py_INCREF(s);
-    af_sleep_forget(s);
-    int rc = sleep_wake(s);
+    af_park_forget(&s->park);
+    s->stage = AF_SLEEP_DONE;
+    s->park.begun = 0;
     Py_DECREF(s);
-    return rc < 0 ? -1 : 1;
 }
 
 /* ---- awaiting --------------------------------------------------------------------------------------------------- */
@@ -186,9 +123,9 @@ sleep_start(AfSleep *s, PyObject *arg, PyObject **result)
         *result = Py_NewRef(Py_None);
         return PYGEN_NEXT;
     }
-    AfTask *task = sleep_current_task(s->st);
+    AfTask *task = sleep_current_task(s->park.st);
     if (task == NULL) {
-        s->inner = PyObject_CallFunction(s->st->asyncio_sleep, "dO", s->delay, s->result);
+        s->inner = PyObject_CallFunction(s->park.st->asyncio_sleep, "dO", s->delay, s->result);
         if (s->inner == NULL) {
             return PYGEN_ERROR;
         }
@@ -199,7 +136,7 @@ sleep_start(AfSleep *s, PyObject *arg, PyObject **result)
     if (af_loop_arm_after(loop, &s->timer, s->delay) < 0) {
         return PYGEN_ERROR;
     }
-    s->loop = (AfLoop *)Py_NewRef((PyObject *)loop);
+    af_park_begin_steal(&s->park, Py_NewRef((PyObject *)loop));
     s->stage = AF_SLEEP_ARMED;
     *result = Py_NewRef((PyObject *)s);
     return PYGEN_NEXT;
@@ -215,15 +152,15 @@ sleep_am_send(AfSleep *s, PyObject *arg, PyObject **result)
     case AF_SLEEP_INNER:
         return sleep_pass_on(s, arg, result);
     case AF_SLEEP_ARMED:
-        if (af_timer_armed(&s->timer)) {
-            af_sleep_forget(s);
-            s->stage = AF_SLEEP_DONE;
+        if (s->park.waiting) {
+            sleep_finish(s);
             PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
             return PYGEN_ERROR;
         }
         /* fall through */
     case AF_SLEEP_YIELDED:
         s->stage = AF_SLEEP_DONE;
+        s->park.begun = 0;
         *result = Py_NewRef(s->result);
         return PYGEN_RETURN;
     default:
@@ -272,15 +209,12 @@ static PyObject *
 sleep_throw(AfSleep *s, PyObject *const *args, Py_ssize_t nargs)
 {
     if (s->stage == AF_SLEEP_INNER) {
-        PyObject *throw = PyObject_GetAttr(s->inner, s->st->str_throw);
+        PyObject *throw = PyObject_GetAttr(s->inner, s->park.st->str_throw);
         PyObject *res = throw == NULL ? NULL : PyObject_Vectorcall(throw, args, (size_t)nargs, NULL);
         Py_XDECREF(throw);
         return res;
     }
-    Py_INCREF(s);
-    af_sleep_forget(s);
-    s->stage = AF_SLEEP_DONE;
-    Py_DECREF(s);
+    sleep_finish(s);
     return af_raise_thrown(args, nargs);
 }
 
@@ -290,91 +224,8 @@ sleep_close(AfSleep *s, PyObject *Py_UNUSED(ignored))
     if (s->stage == AF_SLEEP_INNER) {
         return af_call_method(s->inner, "close", NULL);
     }
-    Py_INCREF(s);
-    af_sleep_forget(s);
-    s->stage = AF_SLEEP_DONE;
-    Py_DECREF(s);
+    sleep_finish(s);
     Py_RETURN_NONE;
-}
-
-/* ---- as a future, for other drivers ------------------------------------------------------------------------------ */
-
-static PyObject *
-sleep_get_blocking(AfSleep *s, void *Py_UNUSED(closure))
-{
-    if (s->stage != AF_SLEEP_ARMED) {
-        Py_RETURN_NONE;         /* not a future: ensure_future() wraps it as any awaitable */
-    }
-    return PyBool_FromLong(s->waiter == NULL);
-}
-
-static int
-sleep_set_blocking(AfSleep *Py_UNUSED(s), PyObject *Py_UNUSED(value), void *Py_UNUSED(closure))
-{
-    return 0;                   /* it follows from whether somebody waits */
-}
-
-static PyObject *
-sleep_get_loop(AfSleep *s, PyObject *Py_UNUSED(ignored))
-{
-    return Py_NewRef(s->loop == NULL ? Py_None : (PyObject *)s->loop);
-}
-
-static PyObject *
-sleep_add_done_callback(AfSleep *s, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    PyObject *context;
-    if (af_args_only_kw("add_done_callback", s->st->str_context, args + nargs, kwnames, &context) < 0) {
-        return NULL;
-    }
-    if (nargs != 1 || s->stage != AF_SLEEP_ARMED || s->waiter != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "a sleep() takes one callback, while it runs");
-        return NULL;
-    }
-    s->context = context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
-    if (s->context == NULL) {
-        return NULL;
-    }
-    s->waiter = Py_NewRef(args[0]);
-    sleep_hold(s);
-    if (!af_timer_armed(&s->timer) && sleep_wake(s) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-sleep_cancel(AfSleep *s, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    PyObject *msg;
-    if (af_args_cancel_msg(s->st, args, nargs, kwnames, &msg) < 0) {
-        return NULL;
-    }
-    if (!af_timer_armed(&s->timer)) {
-        Py_RETURN_FALSE;
-    }
-    s->cancelled = 1;
-    Py_XSETREF(s->cancel_msg, msg == NULL || msg == Py_None ? NULL : Py_NewRef(msg));
-    return af_sleep_cancel(s) < 0 ? NULL : Py_NewRef(Py_True);
-}
-
-static PyObject *
-sleep_result(AfSleep *s, PyObject *Py_UNUSED(ignored))
-{
-    if (s->cancelled) {
-        PyObject *exc = s->cancel_msg == NULL ? PyObject_CallNoArgs(s->st->CancelledError)
-                                              : PyObject_CallOneArg(s->st->CancelledError, s->cancel_msg);
-        if (exc != NULL) {
-            PyErr_SetObject(s->st->CancelledError, exc);
-            Py_DECREF(exc);
-        }
-        return NULL;
-    }
-    if (s->stage != AF_SLEEP_ARMED || af_timer_armed(&s->timer)) {
-        PyErr_SetString(s->st->InvalidStateError, "Result is not set.");
-        return NULL;
-    }
-    return Py_NewRef(s->result);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
@@ -392,24 +243,17 @@ sleep_tp_repr(AfSleep *s)
 static int
 sleep_tp_traverse(AfSleep *s, visitproc visit, void *arg)
 {
-    Py_VISIT(Py_TYPE(s));
     Py_VISIT(s->result);
-    Py_VISIT(s->loop);
-    Py_VISIT(s->waiter);
-    Py_VISIT(s->context);
     Py_VISIT(s->inner);
-    Py_VISIT(s->cancel_msg);
-    return 0;
+    return af_park_traverse(&s->park, visit, arg);
 }
 
 static int
 sleep_tp_clear(AfSleep *s)
 {
     Py_CLEAR(s->result);
-    Py_CLEAR(s->waiter);
-    Py_CLEAR(s->context);
     Py_CLEAR(s->inner);
-    Py_CLEAR(s->cancel_msg);
+    af_park_clear(&s->park);
     return 0;
 }
 
@@ -418,10 +262,10 @@ sleep_tp_dealloc(AfSleep *s)
 {
     PyTypeObject *type = Py_TYPE(s);
     PyObject_GC_UnTrack(s);
-    af_sleep_forget(s);
+    af_park_forget(&s->park);
     sleep_tp_clear(s);
-    Py_CLEAR(s->loop);
-    if (!(af_state_is_alive(type) && af_freelist_push(&s->st->sleeps, s))) {
+    Py_CLEAR(s->park.loop);
+    if (!(af_state_is_alive(type) && af_freelist_push(&s->park.st->sleeps, s))) {
         PyObject_GC_Del(s);
         Py_DECREF(type);
     }
@@ -432,20 +276,7 @@ static PyMethodDef sleep_methods[] = {
     {"throw", (PyCFunction)(void (*)(void))sleep_throw, METH_FASTCALL,
      "throw($self, typ, val=None, tb=None, /)\n--\n\nDisarm the timer and raise the exception."},
     {"close", (PyCFunction)sleep_close, METH_NOARGS, "close($self, /)\n--\n\nDisarm the timer."},
-    {"get_loop", (PyCFunction)sleep_get_loop, METH_NOARGS, "get_loop($self, /)\n--\n\nReturn the loop, once it runs."},
-    {"add_done_callback", (PyCFunction)(void (*)(void))sleep_add_done_callback, METH_FASTCALL | METH_KEYWORDS,
-     "add_done_callback($self, fn, /, *, context=<unrepresentable>)\n--\n\nCall fn(self) when the time has come."},
-    {"cancel", (PyCFunction)(void (*)(void))sleep_cancel, METH_FASTCALL | METH_KEYWORDS,
-     "cancel($self, /, msg=None)\n--\n\nWake the waiter with CancelledError now; False if it is too late."},
-    {"result", (PyCFunction)sleep_result, METH_NOARGS,
-     "result($self, /)\n--\n\nReturn the result once the time has come, or raise CancelledError."},
     {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef sleep_getset[] = {
-    {"_asyncio_future_blocking", (getter)sleep_get_blocking, (setter)sleep_set_blocking,
-     "True while it runs and nobody has taken it over; None before and after.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot sleep_slots[] = {
@@ -459,7 +290,6 @@ static PyType_Slot sleep_slots[] = {
     {Py_am_await, sleep_am_await},
     {Py_am_send, sleep_am_send},
     {Py_tp_methods, sleep_methods},
-    {Py_tp_getset, sleep_getset},
     {0, NULL},
 };
 
@@ -472,6 +302,6 @@ static PyType_Spec sleep_spec = {
 AF_API int
 af_sleep_setup(PyObject *module, AfState *st)
 {
-    st->SleepType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &sleep_spec, NULL);
+    st->SleepType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &sleep_spec, (PyObject *)st->ParkType);
     return st->SleepType == NULL ? -1 : 0;
 }

@@ -11,7 +11,7 @@
 #include "core/task.h"
 
 #include "core/context.h"
-#include "core/sleep.h"
+#include "core/park.h"
 #include "rt/args.h"
 
 static void task_tp_dealloc(PyObject *self);
@@ -59,6 +59,19 @@ af_task_wakeup_callable(AfTask *t)
     return PyCFunction_New(&task_wakeup_def, (PyObject *)t);
 }
 
+static int
+task_schedule_foreign(AfTask *t, int (*call_soon)(AfState *, PyObject *, PyObject *, PyObject *, PyObject *))
+{
+    PyObject *step = PyCFunction_New(&task_step_def, (PyObject *)t);
+    if (step == NULL) {
+        return -1;
+    }
+    PyObject *context = af_task_own_context(t);
+    int rc = context == NULL ? -1 : call_soon(t->fut.st, t->fut.loop, step, NULL, context);
+    Py_DECREF(step);
+    return rc;
+}
+
 AF_API int
 af_task_schedule(AfTask *t)
 {
@@ -69,14 +82,21 @@ af_task_schedule(AfTask *t)
         }
         return af_loop_push_steal(loop, Py_NewRef((PyObject *)t), AF_ENTRY_TASK);
     }
-    PyObject *step = PyCFunction_New(&task_step_def, (PyObject *)t);
-    if (step == NULL) {
+    return task_schedule_foreign(t, af_call_soon);
+}
+
+AF_API int
+af_task_schedule_threadsafe(AfTask *t)
+{
+    AfLoop *loop = af_loop_fast(t->fut.st, t->fut.loop);
+    if (loop == NULL) {
+        return task_schedule_foreign(t, af_call_soon_threadsafe);
+    }
+    if (af_loop_check_closed(loop) < 0 || af_loop_push_steal(loop, Py_NewRef((PyObject *)t), AF_ENTRY_TASK) < 0) {
         return -1;
     }
-    PyObject *context = af_task_own_context(t);
-    int rc = context == NULL ? -1 : af_call_soon(t->fut.st, t->fut.loop, step, NULL, context);
-    Py_DECREF(step);
-    return rc;
+    af_loop_wake(loop);
+    return 0;
 }
 
 /* Throw this into the coroutine at the next step.  exc is stolen; NULL means that making it failed. */
@@ -317,11 +337,28 @@ task_wait_for_foreign(AfTask *t, PyObject *fut, int blocking)
 }
 
 static int
-task_wait_for_sleep(AfTask *t, AfSleep *s)
+task_wait_for_park(AfTask *t, AfPark *p)
 {
-    af_sleep_attach(s, t);
-    t->waiter = Py_NewRef((PyObject *)s);
-    return t->fut.must_cancel ? af_sleep_cancel(s) < 0 ? -1 : 0 : 0;
+    af_park_attach(p, t);
+    t->waiter = Py_NewRef((PyObject *)p);
+    if (af_unlikely(t->fut.must_cancel)) {
+        int rc = af_park_cancel(p);
+        if (rc < 0) {
+            return -1;
+        }
+        if (rc) {
+            t->fut.must_cancel = 0;
+        }
+    }
+    return 0;
+}
+
+/* It has been yielded just now, and nobody waits for it. */
+static inline int
+task_can_take_park(AfTask *t, PyObject *yielded)
+{
+    AfPark *p = (AfPark *)yielded;
+    return af_park_is(t->fut.st, yielded) && p->begun && p->waiter == NULL && p->loop == t->fut.loop;
 }
 
 static int
@@ -333,8 +370,8 @@ task_yielded(AfTask *t, PyObject *yielded)
     if (af_likely(af_future_is_exact(yielded) || af_task_is_exact(yielded)) && ((AfFuture *)yielded)->blocking) {
         return task_wait_for_ours(t, (AfFuture *)yielded);
     }
-    if (af_sleep_is(yielded) && ((AfSleep *)yielded)->stage == AF_SLEEP_ARMED && ((AfSleep *)yielded)->waiter == NULL) {
-        return task_wait_for_sleep(t, (AfSleep *)yielded);
+    if (task_can_take_park(t, yielded)) {
+        return task_wait_for_park(t, (AfPark *)yielded);
     }
     PyObject *blocking = NULL;
     if (af_lookup_attr(yielded, t->fut.st->str_asyncio_future_blocking, &blocking) < 0) {
@@ -445,6 +482,10 @@ task_take_exception(AfTask *t, int *rc)
             if (f->state == AF_CANCELLED || f->failed) {
                 *rc = af_future_outcome(f, &exc) < 0 ? -1 : 0;
             }
+        }
+        else if (exc == NULL && af_park_is(t->fut.st, waited) && ((AfPark *)waited)->cancelled) {
+            exc = af_future_make_cancelled_error(&t->fut);
+            *rc = exc == NULL ? -1 : 0;
         }
         Py_DECREF(waited);
     }
@@ -809,10 +850,18 @@ task_cancel(AfTask *t, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
     }
     t->num_cancels++;
     PyObject *waited = t->waiter;
-    int sleeping = waited != NULL && af_sleep_is(waited);
-    if (waited != NULL && !sleeping) {
+    if (waited != NULL) {
+        int rc;
         Py_INCREF(waited);
-        int rc = task_cancel_waited(t, waited, msg);
+        if (af_park_is(t->fut.st, waited)) {
+            if (((AfPark *)waited)->waiting) {
+                Py_XSETREF(t->fut.cancel_msg, msg == NULL || msg == Py_None ? NULL : Py_NewRef(msg));
+            }
+            rc = af_park_cancel((AfPark *)waited);
+        }
+        else {
+            rc = task_cancel_waited(t, waited, msg);
+        }
         Py_DECREF(waited);
         if (rc != 0) {
             /* the waiter stays: it may be a task that swallows the cancellation and has to be cancelled again */
@@ -821,9 +870,6 @@ task_cancel(AfTask *t, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
     }
     t->fut.must_cancel = 1;
     Py_XSETREF(t->fut.cancel_msg, msg == NULL || msg == Py_None ? NULL : Py_NewRef(msg));
-    if (sleeping && af_sleep_cancel((AfSleep *)waited) < 0) {
-        return NULL;
-    }
     Py_RETURN_TRUE;
 }
 

@@ -8,7 +8,7 @@ typedef struct AfTask {
     AF_FUTURE_HEAD;
     PyObject *coro;
     PyObject *context;
-    PyObject *waiter;           /* what it waits for: a future, an AfSleep; NULL while scheduled or running */
+    PyObject *waiter;           /* what it waits for: a future, a park; NULL while scheduled or running */
     uintptr_t name;             /* a PyObject *, or (number << 1 | 1) until somebody asks */
     af_link link;               /* in AfLoop.tasks while not done */
     int num_cancels;
@@ -22,6 +22,7 @@ AF_API int af_task_step(AfTask *t);
 
 /* Put it on the ready ring of its loop (any loop). */
 AF_API int af_task_schedule(AfTask *t);
+AF_API int af_task_schedule_threadsafe(AfTask *t);     /* as call_soon_threadsafe() would */
 AF_API PyObject *af_task_wakeup_callable(AfTask *t);
 
 /* A loop that closes or dies lets its tasks go; they then report, as asyncio's do, if nobody else holds them. */

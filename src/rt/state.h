@@ -41,6 +41,7 @@ typedef struct AfState {
     PyTypeObject *FutureType;
     PyTypeObject *FutureIterType;
     PyTypeObject *TaskType;
+    PyTypeObject *ParkType;
     PyTypeObject *SleepType;
     PyTypeObject *AwaitValType;
     PyTypeObject *StreamType;
@@ -108,6 +109,7 @@ typedef struct AfState {
     PyObject *str_call_exception_handler;
     PyObject *str_call_connection_lost;
     PyObject *str_call_soon;
+    PyObject *str_call_soon_threadsafe;
     PyObject *str_cancel;
     PyObject *str_context;
     PyObject *str_get_debug;

@@ -140,6 +140,18 @@ async def test_cancel_is_caught(loop, sleep):
 
 
 @sleeps
+async def test_cancel_taken_back_is_thrown_all_the_same(loop, sleep):
+    """uncancel() takes back the count, not the cancellation of what was waited for: it never ends a sleep early."""
+    task = asyncio.ensure_future(sleep(1000))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel("once")
+    assert task.uncancel() == 0
+    with pytest.raises(asyncio.CancelledError, match="once"):
+        await task
+
+
+@sleeps
 async def test_cancel_when_due(loop, sleep):
     """The timer fired, the task is not yet resumed, and is cancelled now."""
     async def nap():

@@ -1,0 +1,54 @@
+/* Park: what a task of ours waits on without a Future.  The awaitable, its own iterator and what it yields are one
+   object, whose type has ParkType as its base and begins with AF_PARK_HEAD. */
+#ifndef AF_CORE_PARK_H
+#define AF_CORE_PARK_H
+
+#include "core/task.h"
+
+typedef struct AfPark {
+    PyObject_HEAD
+    AfState *st;
+    void (*forget)(struct AfPark *);    /* the owner's: nothing is to wake it any more */
+    PyObject *loop;             /* that it waits, or has waited, on */
+    PyObject *waiter;           /* an AfTask of that loop; or, with a context, a callback as of add_done_callback() */
+    PyObject *context;
+    PyObject *cancel_msg;
+    char waiting;               /* begun, and nothing has woken it */
+    char begun;                 /* it has been yielded: it is a future to whoever drives the coroutine */
+    char held;                  /* whatever is to wake it holds a reference: somebody waits */
+    char cancelled;
+} AfPark;
+
+#define AF_PARK_HEAD AfPark park
+
+AF_API int af_park_setup(PyObject *module, AfState *st);
+
+/* Types of parks are final, so that their base says what they are. */
+static inline int
+af_park_is(AfState *st, PyObject *o)
+{
+    return Py_TYPE(o)->tp_base == st->ParkType;
+}
+
+/* The loop that runs in this thread: a new reference; or NULL, with RuntimeError if there is none. */
+AF_API PyObject *af_park_running_loop(AfState *st);
+
+/* About to be yielded: it waits on this loop (stolen) until it is woken. */
+AF_API void af_park_begin_steal(AfPark *p, PyObject *loop);
+
+/* The task has taken the yielded park over: it is stepped when the park is woken. */
+AF_API void af_park_attach(AfPark *p, AfTask *task);
+
+/* Whoever waits goes on, through its loop.  from_any_thread: as call_soon_threadsafe() does.  0 or -1. */
+AF_API int af_park_wake(AfPark *p, int from_any_thread);
+
+/* Nobody is woken, and nothing will wake it. */
+AF_API void af_park_forget(AfPark *p);
+
+/* The waiter goes on, with CancelledError.  1; 0: it had been woken already; -1. */
+AF_API int af_park_cancel(AfPark *p);
+
+AF_API int af_park_traverse(AfPark *p, visitproc visit, void *arg);
+AF_API void af_park_clear(AfPark *p);           /* all but the loop */
+
+#endif
