@@ -7,13 +7,13 @@
 
 from asyncio import Runner as _AsyncioRunner
 
-from ._core import Future, Handle, Task, TimerHandle, sleep
+from ._core import Channel, ChannelClosed, ChannelEmpty, ChannelFull, Future, Handle, Task, TimerHandle, sleep
 from ._loop import Loop, new_event_loop, run
 from ._version import __version__
 
 __all__ = (
-    "EventLoopPolicy", "Future", "Handle", "Loop", "Runner", "Task", "TimerHandle", "__version__", "install",
-    "new_event_loop", "run", "sleep",
+    "Channel", "ChannelClosed", "ChannelEmpty", "ChannelFull", "EventLoopPolicy", "Future", "Handle", "Loop", "Runner",
+    "Task", "TimerHandle", "__version__", "install", "new_event_loop", "run", "sleep",
 )
 
 

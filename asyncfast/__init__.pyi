@@ -2,6 +2,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from ._core import Channel as Channel
+from ._core import ChannelClosed as ChannelClosed
+from ._core import ChannelEmpty as ChannelEmpty
+from ._core import ChannelFull as ChannelFull
 from ._core import Future as Future
 from ._core import Handle as Handle
 from ._core import Loop as _CoreLoop

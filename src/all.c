@@ -25,5 +25,7 @@
 #include "net/sockcall.c"
 #include "net/sockop.c"
 #include "net/listener.c"
+#include "aio/channel.c"
+#include "aio/chanop.c"
 #include "core/awaitval.c"     /* brings <opcode.h> and its short macro names: last */
 #include "module.c"

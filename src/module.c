@@ -1,4 +1,5 @@
 /* asyncfast._core: making the module, its state's life.  No logic. */
+#include "aio/channel.h"
 #include "core/awaitval.h"
 #include "core/context.h"
 #include "core/future.h"
@@ -112,7 +113,9 @@ static const size_t module_others[] = {
     offsetof(AfState, ReadPipeType), offsetof(AfState, WritePipeType), offsetof(AfState, SockOpType),
     offsetof(AfState, ListenerType), offsetof(AfState, DatagramType), offsetof(AfState, plain_socket),
     offsetof(AfState, int_minus_one), offsetof(AfState, hooks), offsetof(AfState, kw_context),
-    offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types),
+    offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types), offsetof(AfState, ChannelType),
+    offsetof(AfState, ChanOpType), offsetof(AfState, ChannelClosed), offsetof(AfState, ChannelEmpty),
+    offsetof(AfState, ChannelFull),
 };
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
@@ -275,7 +278,8 @@ module_exec(PyObject *module)
         af_park_setup(module, st) < 0 || af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 ||
         af_awaitval_setup(module, st) < 0 ||
         af_stream_setup(module, st) < 0 || af_pipe_setup(module, st) < 0 || af_datagram_setup(module, st) < 0 ||
-        af_sockop_setup(module, st) < 0 || af_listener_setup(module, st) < 0) {
+        af_sockop_setup(module, st) < 0 || af_listener_setup(module, st) < 0 ||
+        af_channel_setup(module, st) < 0 || af_chanop_setup(module, st) < 0) {
         return -1;
     }
     return 0;
@@ -304,7 +308,7 @@ module_drop_recycled(AfState *st)
     } lists[] = {
         {&st->futures, PyObject_GC_Del}, {&st->tasks, PyObject_GC_Del},       {&st->iters, PyObject_GC_Del},
         {&st->timers, PyObject_GC_Del},  {&st->sleeps, PyObject_GC_Del},      {&st->handles, PyObject_GC_Del},
-        {&st->threadsafes, PyObject_GC_Del},
+        {&st->threadsafes, PyObject_GC_Del}, {&st->chanops, PyObject_GC_Del},
     };
     for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
         void *item;

@@ -1,4 +1,4 @@
-/* The ready ring: a power-of-two queue of tagged pointers that only grows.
+/* A ring: a power-of-two queue of words that only grows.  The ready ring holds tagged pointers.
    Invariant: head and tail run freely and wrap; tail - head is the number of entries, never above mask + 1. */
 #ifndef AF_BASE_RING_H
 #define AF_BASE_RING_H
@@ -32,6 +32,20 @@ af_ring_push(af_ring *ring, uintptr_t entry)
         }
     }
     ring->slots[ring->tail++ & ring->mask] = entry;
+    return 0;
+}
+
+/* The same at the other end: it is what is popped next. */
+static inline int
+af_ring_push_front(af_ring *ring, uintptr_t entry)
+{
+    if (af_unlikely(af_ring_len(ring) > ring->mask)) {
+        int rc = af_ring_grow(ring);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    ring->slots[--ring->head & ring->mask] = entry;
     return 0;
 }
 

@@ -50,7 +50,14 @@ typedef struct AfState {
     PyTypeObject *DatagramType;
     PyTypeObject *SockOpType;
     PyTypeObject *ListenerType;
+    PyTypeObject *ChannelType;
+    PyTypeObject *ChanOpType;
     PyObject *plain_socket;             /* socket.socket, once one was seen to keep its fd right behind the head */
+
+    /* exceptions of our own */
+    PyObject *ChannelClosed;
+    PyObject *ChannelEmpty;
+    PyObject *ChannelFull;
 
     /* asyncio's own classes, which ours pass for (isinstance) */
     PyObject *asyncio_Handle;
@@ -141,7 +148,7 @@ typedef struct AfState {
     uint64_t task_counter;
     af_link loops;                      /* every AfLoop alive, by AfLoop.link */
     struct AfLoop *stepping;            /* borrowed: a loop that is stepping a task, or NULL; maybe another thread's */
-    af_freelist futures, tasks, iters, handles, threadsafes, timers, sleeps;
+    af_freelist futures, tasks, iters, handles, threadsafes, timers, sleeps, chanops;
 } AfState;
 
 AF_API AfState *af_state_of_module(PyObject *module);

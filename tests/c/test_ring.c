@@ -40,6 +40,32 @@ test_first_in_first_out(void)
     CHECK_EQ(af_ring_len(&ring), 0);
 }
 
+/* What is pushed at the front comes out next, whatever the ring has grown to and wherever it begins. */
+static void
+test_push_front(void)
+{
+    for (size_t start = 0; start < 200; start++) {
+        af_ring ring;
+        CHECK_EQ(af_ring_init(&ring), 0);
+        for (size_t i = 0; i < start; i++) {
+            push(&ring, 0);
+            af_ring_pop(&ring);
+        }
+        for (uintptr_t i = 0; i < 150; i++) {
+            push(&ring, 1000 + i);
+            CHECK_EQ(af_ring_push_front(&ring, 999 - i), 0);
+            CHECK_EQ(af_ring_len(&ring), 2 * i + 2);
+            CHECK_EQ(af_ring_at(&ring, 0), 999 - i);
+            check_sane(&ring);
+        }
+        for (uintptr_t i = 850; i < 1150; i++) {
+            CHECK_EQ(af_ring_pop(&ring), i);
+        }
+        CHECK_EQ(af_ring_len(&ring), 0);
+        af_ring_fini(&ring);
+    }
+}
+
 /* Every value of a word, and none is kept for "nothing". */
 static void
 test_entries_come_out_as_they_went_in(void)
@@ -215,6 +241,7 @@ main(int argc, char **argv)
 {
     check_begin(argc, argv);
     RUN(test_first_in_first_out);
+    RUN(test_push_front);
     RUN(test_entries_come_out_as_they_went_in);
     RUN(test_it_grows_when_it_is_full_and_not_before);
     RUN(test_growth_keeps_the_order_from_any_start);
