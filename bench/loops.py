@@ -36,3 +36,12 @@ def own_sleep(loop):
     """asyncfast.sleep on asyncfast, asyncio.sleep on any other loop."""
     ours = type(loop).__module__.partition(".")[0] == OURS
     return importlib.import_module("asyncfast" if ours else "asyncio").sleep
+
+
+def own_queue(loop):
+    """(class, send, receive): asyncfast.Channel on asyncfast, asyncio.Queue on any other loop."""
+    if type(loop).__module__.partition(".")[0] == OURS:
+        channel = importlib.import_module("asyncfast").Channel
+        return channel, channel.send, channel.receive
+    queue = importlib.import_module("asyncio").Queue
+    return queue, queue.put, queue.get
