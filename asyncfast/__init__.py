@@ -7,13 +7,15 @@
 
 from asyncio import Runner as _AsyncioRunner
 
+from ._aiter import aiter_sync, as_completed, batched, merge, ticker, timeout_each
 from ._core import Channel, ChannelClosed, ChannelEmpty, ChannelFull, Future, Handle, Task, TimerHandle, sleep
 from ._loop import Loop, new_event_loop, run
 from ._version import __version__
 
 __all__ = (
     "Channel", "ChannelClosed", "ChannelEmpty", "ChannelFull", "EventLoopPolicy", "Future", "Handle", "Loop", "Runner",
-    "Task", "TimerHandle", "__version__", "install", "new_event_loop", "run", "sleep",
+    "Task", "TimerHandle", "__version__", "aiter_sync", "as_completed", "batched", "install", "merge", "new_event_loop",
+    "run", "sleep", "ticker", "timeout_each",
 )
 
 
