@@ -15,7 +15,8 @@ import weakref
 from asyncio import base_events, events, format_helpers, futures, tasks
 from asyncio.log import logger
 
-from . import _core, _introspect
+from . import _core, _introspect, _streams
+from ._streams import are_asyncios as streams_are_asyncios  # noqa: F401 (a hook of _core)
 from ._transports import (  # noqa: F401 (the hooks of _core)
     Transports, accept_failed, accepted_debug, accepted_failed, pipe_closed_by_peer, pipe_info, pipe_repr, pipe_write_to_lost,
     set_result_unless_cancelled, socket_info, transport_debug, transport_debug_error, transport_failed,
@@ -60,21 +61,29 @@ class _Watched:
         """Nothing to close: the poller is the loop's own."""
 
 
+def _option(value, variable):
+    """An option as it was given, or else as the environment variable says."""
+    return os.environ.get(variable, "") not in ("", "0") if value is None else bool(value)
+
+
 class Loop(_core.Loop, Transports, asyncio.SelectorEventLoop):
     """An asyncio event loop whose scheduling is C.
 
     await_values: let `await x` give x for a plain value x (numbers, strings, bytes, containers) while this loop runs;
     None: as the environment variable ASYNCFAST_AWAIT_VALUES says.
+    fast_streams: let asyncio.open_connection(), start_server() and alike give asyncfast's streams while this loop runs;
+    None: as ASYNCFAST_FAST_STREAMS says.
     """
 
-    def __init__(self, *, await_values=None):
+    def __init__(self, *, await_values=None, fast_streams=None):
         super().__init__(_Watched(self))
         self._wakeup_fd_before = None
-        if await_values is None:
-            await_values = os.environ.get("ASYNCFAST_AWAIT_VALUES", "") not in ("", "0")
-        if await_values:
+        if _option(await_values, "ASYNCFAST_AWAIT_VALUES"):
             _core._install_await_values()
             self._await_values = True
+        self._fast_streams = _option(fast_streams, "ASYNCFAST_FAST_STREAMS")
+        if self._fast_streams:
+            _streams.install()
 
     # -- running
 
@@ -131,12 +140,12 @@ class Loop(_core.Loop, Transports, asyncio.SelectorEventLoop):
         self._shutdown()
 
 
-def new_event_loop(*, await_values=None):
+def new_event_loop(*, await_values=None, fast_streams=None):
     """Return a new Loop.  Fits wherever asyncio takes a loop_factory."""
-    return Loop(await_values=await_values)
+    return Loop(await_values=await_values, fast_streams=fast_streams)
 
 
-def run(main, *, debug=None, loop_factory=None, await_values=None):
+def run(main, *, debug=None, loop_factory=None, await_values=None, fast_streams=None):
     """asyncio.run() on a Loop: run the coroutine main, close everything, return its result.
 
     Raises what main raises, RuntimeError inside a running loop, ValueError/TypeError if main is no coroutine, as
@@ -144,7 +153,7 @@ def run(main, *, debug=None, loop_factory=None, await_values=None):
     """
     if loop_factory is None:
         def loop_factory():
-            return new_event_loop(await_values=await_values)
+            return new_event_loop(await_values=await_values, fast_streams=fast_streams)
     if events._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:

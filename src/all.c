@@ -25,6 +25,11 @@
 #include "net/sockcall.c"
 #include "net/sockop.c"
 #include "net/listener.c"
+#include "net/coro.c"
+#include "net/reader.c"
+#include "net/flow.c"
+#include "net/writer.c"
+#include "net/feed.c"
 #include "aio/channel.c"
 #include "aio/chanop.c"
 #include "core/awaitval.c"     /* brings <opcode.h> and its short macro names: last */

@@ -8,11 +8,16 @@
 #include "core/park.h"
 #include "core/sleep.h"
 #include "core/task.h"
+#include "net/coro.h"
 #include "net/datagram.h"
+#include "net/feed.h"
+#include "net/flow.h"
 #include "net/pipe.h"
 #include "net/listener.h"
+#include "net/reader.h"
 #include "net/sockop.h"
 #include "net/stream.h"
+#include "net/writer.h"
 #include "rt/moduledef.h"
 
 /* What is taken from asyncio: name in the state, module, attribute. */
@@ -24,8 +29,13 @@ static const struct {
     {offsetof(AfState, asyncio_TimerHandle), "asyncio.events", "TimerHandle"},
     {offsetof(AfState, asyncio_Future), "asyncio.futures", "Future"},
     {offsetof(AfState, asyncio_Task), "asyncio.tasks", "Task"},
+    {offsetof(AfState, asyncio_StreamReader), "asyncio.streams", "StreamReader"},
+    {offsetof(AfState, asyncio_StreamReaderProtocol), "asyncio.streams", "StreamReaderProtocol"},
+    {offsetof(AfState, asyncio_StreamWriter), "asyncio.streams", "StreamWriter"},
     {offsetof(AfState, CancelledError), "asyncio.exceptions", "CancelledError"},
     {offsetof(AfState, InvalidStateError), "asyncio.exceptions", "InvalidStateError"},
+    {offsetof(AfState, IncompleteReadError), "asyncio.exceptions", "IncompleteReadError"},
+    {offsetof(AfState, LimitOverrunError), "asyncio.exceptions", "LimitOverrunError"},
     {offsetof(AfState, BufferedProtocol), "asyncio.protocols", "BufferedProtocol"},
     {offsetof(AfState, TransportSocket), "asyncio.trsock", "TransportSocket"},
     {offsetof(AfState, socket_type), "_socket", "socket"},
@@ -82,6 +92,16 @@ static const struct {
     {offsetof(AfState, str_call_connection_lost), "_call_connection_lost"},
     {offsetof(AfState, str_call_soon), "call_soon"},
     {offsetof(AfState, str_call_soon_threadsafe), "call_soon_threadsafe"},
+    {offsetof(AfState, str_feed_data), "feed_data"},
+    {offsetof(AfState, str_wakeup_waiter), "_wakeup_waiter"},
+    {offsetof(AfState, str_buffer), "_buffer"},
+    {offsetof(AfState, str_eof), "_eof"},
+    {offsetof(AfState, str_limit), "_limit"},
+    {offsetof(AfState, str_waiter), "_waiter"},
+    {offsetof(AfState, str_paused), "_paused"},
+    {offsetof(AfState, str_private_transport), "_transport"},
+    {offsetof(AfState, str_stream_reader_wr), "_stream_reader_wr"},
+    {offsetof(AfState, str_write), "write"},
     {offsetof(AfState, str_cancel), "cancel"},
     {offsetof(AfState, str_context), "context"},
     {offsetof(AfState, str_eager_start), "eager_start"},
@@ -116,6 +136,9 @@ static const size_t module_others[] = {
     offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types), offsetof(AfState, ChannelType),
     offsetof(AfState, ChanOpType), offsetof(AfState, ChannelClosed), offsetof(AfState, ChannelEmpty),
     offsetof(AfState, ChannelFull),
+    offsetof(AfState, CoroType), offsetof(AfState, ReaderType), offsetof(AfState, WriterType),
+    offsetof(AfState, FlowType), offsetof(AfState, PyReaderType), offsetof(AfState, PyFlowType),
+    offsetof(AfState, feed_codes),
 };
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
@@ -136,6 +159,21 @@ module_register(PyObject *module, PyObject *args)
     Py_XSETREF(st->PyLoopType, (PyTypeObject *)loop_class);
     st->create_task_takes_eager = eager;
     st->wraps_stop_iteration = wraps;
+    Py_RETURN_NONE;
+}
+
+/* asyncfast/_streams.py calls it once: its StreamReader and StreamReaderProtocol; and see af_feed_register(). */
+static PyObject *
+module_register_streams(PyObject *module, PyObject *args)
+{
+    AfState *st = af_state_of_module(module);
+    PyObject *reader, *protocol, *codes;
+    if (!PyArg_ParseTuple(args, "O!O!O:_register_streams", &PyType_Type, &reader, &PyType_Type, &protocol, &codes) ||
+        af_feed_register(st, codes) == NULL) {
+        return NULL;
+    }
+    Py_XSETREF(st->PyReaderType, Py_NewRef(reader));
+    Py_XSETREF(st->PyFlowType, Py_NewRef(protocol));
     Py_RETURN_NONE;
 }
 
@@ -213,6 +251,8 @@ static PyMethodDef module_methods[] = {
      "asyncio.sleep() without a coroutine, a Future or a Handle.  Zero or less: let the others run once.\n"
      "Raises TypeError if delay is no number, and ValueError where asyncio does if it is NaN."},
     {"_register", module_register, METH_VARARGS, "_register($module, hooks, loop_class, eager, wraps, /)\n--\n\nSet up."},
+    {"_register_streams", module_register_streams, METH_VARARGS,
+     "_register_streams($module, reader, protocol, codes, /)\n--\n\nSet up the streams."},
     {"_live_tasks", module_live_tasks, METH_NOARGS,
      "_live_tasks($module, /)\n--\n\nThe tasks of every loop that are not done."},
     {"_live_loops", module_live_loops, METH_NOARGS, "_live_loops($module, /)\n--\n\nEvery loop of this interpreter."},
@@ -278,7 +318,8 @@ module_exec(PyObject *module)
         af_park_setup(module, st) < 0 || af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 ||
         af_awaitval_setup(module, st) < 0 ||
         af_stream_setup(module, st) < 0 || af_pipe_setup(module, st) < 0 || af_datagram_setup(module, st) < 0 ||
-        af_sockop_setup(module, st) < 0 || af_listener_setup(module, st) < 0 ||
+        af_sockop_setup(module, st) < 0 || af_listener_setup(module, st) < 0 || af_coro_setup(module, st) < 0 ||
+        af_reader_setup(module, st) < 0 || af_flow_setup(module, st) < 0 || af_writer_setup(module, st) < 0 ||
         af_channel_setup(module, st) < 0 || af_chanop_setup(module, st) < 0) {
         return -1;
     }
@@ -308,7 +349,7 @@ module_drop_recycled(AfState *st)
     } lists[] = {
         {&st->futures, PyObject_GC_Del}, {&st->tasks, PyObject_GC_Del},       {&st->iters, PyObject_GC_Del},
         {&st->timers, PyObject_GC_Del},  {&st->sleeps, PyObject_GC_Del},      {&st->handles, PyObject_GC_Del},
-        {&st->threadsafes, PyObject_GC_Del}, {&st->chanops, PyObject_GC_Del},
+        {&st->threadsafes, PyObject_GC_Del}, {&st->coros, PyObject_GC_Del},   {&st->chanops, PyObject_GC_Del},
     };
     for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
         void *item;

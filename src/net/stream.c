@@ -94,6 +94,32 @@ stream_deliver(AfTransport *t, PyObject *data)
                ? 0 : af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
 }
 
+/* Straight into a stream reader, or by data_received() if that is not what it would do. */
+static int
+stream_feed(AfStream *s, PyObject *buffer, ssize_t n)
+{
+    AfTransport *t = &s->t;
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
+    PyObject *protocol = Py_NewRef(t->protocol);
+    int rc = t->feed(loop->st, protocol, PyBytes_AS_STRING(buffer), n);
+    Py_CLEAR(loop->read_buffer);        /* somebody may have wanted one meanwhile */
+    if (rc == 0) {
+        rc = af_reading_deliver(t, buffer, n, &s->keeps, stream_deliver);
+    }
+    else {
+        if (loop->closed) {
+            Py_DECREF(buffer);
+        }
+        else {
+            loop->read_buffer = buffer;
+        }
+        rc = rc > 0 ? 0 : af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
+    }
+    Py_DECREF(protocol);
+    Py_DECREF((PyObject *)loop);
+    return rc;
+}
+
 static int
 stream_read_data(AfStream *s)
 {
@@ -106,6 +132,9 @@ stream_read_data(AfStream *s)
     if (n <= 0) {
         loop->read_buffer = buffer;
         return stream_read_nothing(s, n);
+    }
+    if (s->t.feed != NULL) {
+        return stream_feed(s, buffer, n);
     }
     return af_reading_deliver(&s->t, buffer, n, &s->keeps, stream_deliver);
 }
@@ -382,6 +411,12 @@ stream_write(AfStream *s, PyObject *data)
     }
     af_data_close(&d);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+AF_API PyObject *
+af_stream_write(PyObject *transport, PyObject *data)
+{
+    return stream_write((AfStream *)transport, data);
 }
 
 /* An item of writelines() as bytes that nobody can change: a new reference. */

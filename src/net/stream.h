@@ -8,6 +8,9 @@
    NULL: fd is closed. */
 AF_API AfTransport *af_stream_of_fd(AfState *st, int fd, int family, int proto);
 
+/* write() of a transport whose type is exactly SocketTransport: None or NULL. */
+AF_API PyObject *af_stream_write(PyObject *transport, PyObject *data);
+
 AF_API int af_stream_setup(PyObject *module, AfState *st);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "core/handle.h"
 #include "net/address.h"
+#include "net/feed.h"
 
 #include <netinet/tcp.h>
 
@@ -555,6 +556,7 @@ transport_take_protocol(AfTransport *t, PyObject *protocol)
         return -1;
     }
     t->buffered_protocol = (char)buffered;
+    t->feed = af_feeder_of(st, protocol);
     t->protocol_connected = 1;
     Py_XSETREF(t->protocol, Py_NewRef(protocol));
     return 0;

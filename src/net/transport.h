@@ -29,11 +29,15 @@ typedef struct {
     int (*clear)(struct AfTransport *t);                /* tp_clear */
 } af_transport_kind;
 
+/* data_received() of a protocol of a known type, without a call: 1; 0: nothing was done, and it has to be called; -1. */
+typedef int (*af_feeder)(AfState *st, PyObject *protocol, const char *data, Py_ssize_t n);
+
 typedef struct AfTransport {
     AfIo io;
     const af_transport_kind *kind;
     PyObject *sock;             /* owns the fd; NULL at the end, or while owns_fd */
     PyObject *protocol;         /* NULL at the end */
+    af_feeder feed;             /* or NULL */
     PyObject *server;           /* or NULL */
     PyObject *context;          /* what the program asked for its callbacks, or NULL */
     PyObject *empty_waiter;     /* while sendfile() has the socket: a future; or NULL */

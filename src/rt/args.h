@@ -21,6 +21,23 @@ af_args_only_kw(const char *func, PyObject *name, PyObject *const *kwvalues, PyO
     return 0;
 }
 
+/* The one argument of a method, by its place or by its name.  *value is borrowed. 0, or -1 with TypeError. */
+static inline int
+af_args_one(const char *func, const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **value)
+{
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (af_likely(nargs + nkw == 1)) {
+        *value = args[0];       /* a keyword's value follows */
+        if (nkw == 0 || PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), name) == 0) {
+            return 0;
+        }
+        PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", func, PyTuple_GET_ITEM(kwnames, 0));
+        return -1;
+    }
+    PyErr_Format(PyExc_TypeError, "%s() takes exactly one argument (%zd given)", func, nargs + nkw);
+    return -1;
+}
+
 /* cancel(msg=None), of futures and tasks: msg is borrowed, NULL if not given. */
 static inline int
 af_args_cancel_msg(AfState *st, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **msg)

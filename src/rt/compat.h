@@ -107,6 +107,28 @@ PyErr_SetRaisedException(PyObject *exc)
 #  define AF_IS_FINALIZING() _Py_IsFinalizing()
 #endif
 
+#if PY_VERSION_HEX < 0x030D0000
+static inline int
+PyWeakref_GetRef(PyObject *ref, PyObject **obj)
+{
+    PyObject *borrowed = PyWeakref_GetObject(ref);
+    *obj = borrowed == NULL || borrowed == Py_None ? NULL : Py_NewRef(borrowed);
+    return borrowed == NULL ? -1 : *obj != NULL;
+}
+#endif
+
+/* The version of a type: another one once the type or one of its bases was changed; 0: not known. */
+static inline unsigned
+af_type_version(PyTypeObject *type)
+{
+#if PY_VERSION_HEX < 0x030E0000
+    if (!PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG)) {
+        return 0;
+    }
+#endif
+    return type->tp_version_tag;
+}
+
 /* Cut a bytes object that nobody else has seen, or has any more, to a length that its memory has room for. */
 static inline void
 af_bytes_set_length(PyObject *bytes, Py_ssize_t length)

@@ -52,6 +52,12 @@ typedef struct AfState {
     PyTypeObject *ListenerType;
     PyTypeObject *ChannelType;
     PyTypeObject *ChanOpType;
+    PyTypeObject *CoroType;
+    PyTypeObject *ReaderType;
+    PyTypeObject *WriterType;
+    PyTypeObject *FlowType;
+    PyObject *PyReaderType;             /* asyncfast.StreamReader, StreamReaderProtocol: those types and asyncio's in one */
+    PyObject *PyFlowType;
     PyObject *plain_socket;             /* socket.socket, once one was seen to keep its fd right behind the head */
 
     /* exceptions of our own */
@@ -65,10 +71,15 @@ typedef struct AfState {
     PyObject *asyncio_ThreadSafeHandle;     /* 3.14+ */
     PyObject *asyncio_Future;
     PyObject *asyncio_Task;
+    PyObject *asyncio_StreamReader;
+    PyObject *asyncio_StreamReaderProtocol;
+    PyObject *asyncio_StreamWriter;
 
     /* functions and exceptions of asyncio and friends */
     PyObject *CancelledError;
     PyObject *InvalidStateError;
+    PyObject *IncompleteReadError;
+    PyObject *LimitOverrunError;
     PyObject *BufferedProtocol;
     PyObject *TransportSocket;
     PyObject *socket_type;              /* _socket.socket */
@@ -117,6 +128,16 @@ typedef struct AfState {
     PyObject *str_call_connection_lost;
     PyObject *str_call_soon;
     PyObject *str_call_soon_threadsafe;
+    PyObject *str_feed_data;
+    PyObject *str_wakeup_waiter;
+    PyObject *str_buffer;
+    PyObject *str_eof;
+    PyObject *str_limit;
+    PyObject *str_waiter;
+    PyObject *str_paused;
+    PyObject *str_private_transport;
+    PyObject *str_stream_reader_wr;
+    PyObject *str_write;
     PyObject *str_cancel;
     PyObject *str_context;
     PyObject *str_get_debug;
@@ -141,6 +162,11 @@ typedef struct AfState {
     /* types seen to be coroutines by asyncio.iscoroutine() */
     PyObject *coroutine_types;
 
+    /* net/feed.c: asyncio's stream classes, as they were at first; the types' versions when they were last looked at */
+    PyObject *feed_codes;
+    unsigned feed_versions[2];
+    int feed_good;
+
     /* plain data */
     int share_contexts;                 /* core/context.h */
     int create_task_takes_eager;        /* BaseEventLoop.create_task() of this Python passes eager_start on */
@@ -148,7 +174,7 @@ typedef struct AfState {
     uint64_t task_counter;
     af_link loops;                      /* every AfLoop alive, by AfLoop.link */
     struct AfLoop *stepping;            /* borrowed: a loop that is stepping a task, or NULL; maybe another thread's */
-    af_freelist futures, tasks, iters, handles, threadsafes, timers, sleeps, chanops;
+    af_freelist futures, tasks, iters, handles, threadsafes, timers, sleeps, coros, chanops;
 } AfState;
 
 AF_API AfState *af_state_of_module(PyObject *module);

@@ -1,0 +1,333 @@
+/* A coroutine written in C: one object is the method's frame, its awaitable and its iterator.
+
+   It is what `async def` would give as far as asyncio can tell: collections.abc.Coroutine by its methods, awaited once,
+   a RuntimeWarning if never.  Awaited by a task of ours it yields a future of ours, which steps the task without a call
+   in between; a future of another loop is awaited as that one wants it.
+
+   Belongs to its loop's thread.  Runs Python: what it awaits, the steps of its kind, dropped references. */
+#include "net/coro.h"
+
+enum { CORO_NEW, CORO_STARTED, CORO_DONE };
+
+AF_API AfCoro *
+af_coro_new(AfState *st, const af_coro_kind *kind, PyObject *self)
+{
+    AfCoro *c = af_freelist_pop(&st->coros);
+    if (c != NULL) {
+        AF_REVIVE(c);
+    }
+    else {
+        c = PyObject_GC_New(AfCoro, st->CoroType);
+        if (c == NULL) {
+            return NULL;
+        }
+    }
+    c->st = st;
+    c->kind = kind;
+    c->self = Py_NewRef(self);
+    c->waiter = c->inner = c->arg = NULL;
+    c->stage = CORO_NEW;
+    c->delegated = c->waited = 0;
+    c->n = c->offset = 0;
+    PyObject_GC_Track(c);
+    return c;
+}
+
+static void
+coro_stop_waiting(AfCoro *c)
+{
+    if (c->waiter != NULL) {
+        if (c->kind->stopped != NULL) {
+            c->kind->stopped(c);
+        }
+        Py_CLEAR(c->waiter);
+    }
+}
+
+static void
+coro_clear_fields(AfCoro *c)
+{
+    coro_stop_waiting(c);
+    Py_CLEAR(c->inner);
+    Py_CLEAR(c->arg);
+    Py_CLEAR(c->self);
+}
+
+static void
+coro_finish(AfCoro *c)
+{
+    c->stage = CORO_DONE;
+    Py_INCREF(c);
+    coro_clear_fields(c);
+    Py_DECREF(c);
+}
+
+/* ---- awaiting --------------------------------------------------------------------------------------------------- */
+
+AF_API PySendResult
+af_coro_wait(AfCoro *c, PyObject *future, PyObject **result)
+{
+    c->waiter = Py_NewRef(future);
+    if (af_likely(af_future_is_exact(future))) {
+        ((AfFuture *)future)->blocking = 1;
+        *result = Py_NewRef(future);
+        return PYGEN_NEXT;
+    }
+    c->inner = af_call_method(future, "__await__", NULL);
+    return c->inner == NULL ? PYGEN_ERROR : PyIter_Send(c->inner, Py_None, result);
+}
+
+AF_API PySendResult
+af_coro_delegate_steal(AfCoro *c, PyObject *coro, PyObject **result)
+{
+    if (coro == NULL) {
+        return PYGEN_ERROR;
+    }
+    c->inner = coro;
+    c->delegated = 1;
+    return PyIter_Send(coro, Py_None, result);
+}
+
+/* What it awaited is done: its outcome is an exception (PYGEN_ERROR), or its result is that of c (PYGEN_RETURN), or c goes
+   on (PYGEN_NEXT with no result); PYGEN_NEXT with one: it still waits. */
+static PySendResult
+coro_awaited(AfCoro *c, PyObject *arg, PyObject **result)
+{
+    PySendResult how = PYGEN_NEXT;
+    if (c->inner != NULL) {
+        how = PyIter_Send(c->inner, arg, result);
+        if (how == PYGEN_NEXT) {
+            return how;
+        }
+        Py_CLEAR(c->inner);
+        if (how == PYGEN_RETURN && !c->delegated) {
+            Py_CLEAR(*result);
+            how = PYGEN_NEXT;
+        }
+    }
+    else if (c->waiter != NULL) {
+        AfFuture *f = (AfFuture *)c->waiter;
+        PyObject *outcome;
+        if (f->state == AF_PENDING) {
+            PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+            how = PYGEN_ERROR;
+        }
+        else if (f->state == AF_CANCELLED || f->failed) {
+            how = PYGEN_ERROR;
+            if (af_future_outcome(f, &outcome) > 0) {
+                PyErr_SetObject((PyObject *)Py_TYPE(outcome), outcome);
+                Py_DECREF(outcome);
+            }
+        }
+    }
+    coro_stop_waiting(c);
+    return how;
+}
+
+/* It ended so; what it raised may be caught. */
+static PySendResult
+coro_ended(AfCoro *c, PySendResult how, PyObject **result)
+{
+    coro_stop_waiting(c);
+    if (how == PYGEN_ERROR && c->kind->caught != NULL && c->kind->caught(c, result)) {
+        how = PYGEN_RETURN;
+    }
+    coro_finish(c);
+    return how;
+}
+
+static PySendResult
+coro_am_send(AfCoro *c, PyObject *arg, PyObject **result)
+{
+    *result = NULL;
+    if (c->stage == CORO_DONE) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return PYGEN_ERROR;
+    }
+    PySendResult how = PYGEN_NEXT;
+    if (c->stage == CORO_NEW) {
+        if (arg != Py_None) {
+            PyErr_SetString(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
+            return PYGEN_ERROR;
+        }
+        c->stage = CORO_STARTED;
+    }
+    else {
+        how = coro_awaited(c, arg, result);
+    }
+    if (how == PYGEN_NEXT && *result == NULL) {
+        how = c->kind->step(c, result);
+    }
+    return how == PYGEN_NEXT ? how : coro_ended(c, how, result);
+}
+
+static PyObject *
+coro_send(AfCoro *c, PyObject *arg)
+{
+    PyObject *result;
+    PySendResult how = coro_am_send(c, arg, &result);
+    return af_sent(how, result);
+}
+
+static PyObject *
+coro_tp_iternext(AfCoro *c)
+{
+    return coro_send(c, Py_None);
+}
+
+static PyObject *
+coro_throw(AfCoro *c, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *result = NULL;
+    if (c->stage == CORO_DONE) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return NULL;
+    }
+    if (c->stage == CORO_NEW) {
+        coro_finish(c);
+        return af_raise_thrown(args, nargs);
+    }
+    if (c->inner == NULL) {
+        af_raise_thrown(args, nargs);
+    }
+    else {
+        PyObject *throw = PyObject_GetAttr(c->inner, c->st->str_throw);
+        result = throw == NULL ? NULL : PyObject_Vectorcall(throw, args, (size_t)nargs, NULL);
+        Py_XDECREF(throw);
+        if (result != NULL) {
+            return result;      /* it waits again */
+        }
+        Py_CLEAR(c->inner);
+        if (c->delegated && PyErr_ExceptionMatches(PyExc_StopIteration)) {
+            coro_finish(c);
+            return NULL;
+        }
+    }
+    PySendResult how = coro_ended(c, PYGEN_ERROR, &result);
+    return af_sent(how, result);
+}
+
+static PyObject *
+coro_close(AfCoro *c, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *inner = c->inner;
+    c->inner = NULL;
+    PyObject *res = inner == NULL ? Py_NewRef(Py_None) : af_call_method(inner, "close", NULL);
+    Py_XDECREF(inner);
+    coro_finish(c);
+    return res;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+coro_get_name(AfCoro *c, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(c->kind->name);
+}
+
+static PyObject *
+coro_get_qualname(AfCoro *c, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(c->kind->qualname);
+}
+
+static PyObject *
+coro_tp_repr(AfCoro *c)
+{
+    return PyUnicode_FromFormat("<coroutine object %s at %p>", c->kind->qualname, c);
+}
+
+/* As of any coroutine. */
+static void
+coro_tp_finalize(PyObject *self)
+{
+    AfCoro *c = (AfCoro *)self;
+    if (c->stage != CORO_NEW) {
+        return;
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited", c->kind->qualname) < 0) {
+        PyErr_WriteUnraisable(self);
+    }
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
+}
+
+static int
+coro_tp_traverse(AfCoro *c, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(c));
+    Py_VISIT(c->self);
+    Py_VISIT(c->waiter);
+    Py_VISIT(c->inner);
+    Py_VISIT(c->arg);
+    return 0;
+}
+
+static int
+coro_tp_clear(AfCoro *c)
+{
+    coro_finish(c);
+    return 0;
+}
+
+static void
+coro_tp_dealloc(AfCoro *c)
+{
+    PyTypeObject *type = Py_TYPE(c);
+    int unused = c->stage == CORO_NEW;          /* has been finalized: not to be used again */
+    if (unused && PyObject_CallFinalizerFromDealloc((PyObject *)c) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(c);
+    coro_clear_fields(c);
+    if (unused || !af_state_is_alive(type) || !af_freelist_push(&c->st->coros, c)) {
+        PyObject_GC_Del(c);
+        Py_DECREF(type);
+    }
+}
+
+static PyMethodDef coro_methods[] = {
+    {"send", (PyCFunction)coro_send, METH_O, "send($self, value, /)\n--\n\nAs of a coroutine."},
+    {"throw", (PyCFunction)(void (*)(void))coro_throw, METH_FASTCALL,
+     "throw($self, type, value=None, traceback=None, /)\n--\n\nAs of a coroutine."},
+    {"close", (PyCFunction)coro_close, METH_NOARGS, "close($self, /)\n--\n\nAs of a coroutine."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef coro_getset[] = {
+    {"__name__", (getter)coro_get_name, NULL, "The name of the method.", NULL},
+    {"__qualname__", (getter)coro_get_qualname, NULL, "The same with the class.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot coro_slots[] = {
+    {Py_tp_doc, (void *)"What the coroutine methods of the streams return."},
+    {Py_tp_dealloc, coro_tp_dealloc},
+    {Py_tp_finalize, coro_tp_finalize},
+    {Py_tp_traverse, coro_tp_traverse},
+    {Py_tp_clear, coro_tp_clear},
+    {Py_tp_repr, coro_tp_repr},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, coro_tp_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, coro_am_send},
+    {Py_tp_methods, coro_methods},
+    {Py_tp_getset, coro_getset},
+    {0, NULL},
+};
+
+static PyType_Spec coro_spec = {
+    "asyncfast._Coroutine", sizeof(AfCoro), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    coro_slots,
+};
+
+AF_API int
+af_coro_setup(PyObject *module, AfState *st)
+{
+    st->CoroType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &coro_spec, NULL);
+    return st->CoroType == NULL ? -1 : 0;
+}

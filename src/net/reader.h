@@ -1,0 +1,41 @@
+/* StreamReader: what has been received and not yet read, and who waits for more. */
+#ifndef AF_NET_READER_H
+#define AF_NET_READER_H
+
+#include "net/coro.h"
+
+typedef struct {
+    PyObject_HEAD
+    AfState *st;
+    PyObject *loop;             /* ... and the others: NULL or None is none */
+    PyObject *buffer;           /* a bytearray */
+    PyObject *waiter;           /* the future that a coroutine waits for more with */
+    PyObject *exception;
+    PyObject *transport;
+    PyObject *limit;            /* as it was given, and twice, in bytes */
+    Py_ssize_t most, pause_above;
+    char eof, paused;
+} AfReader;
+
+AF_API int af_reader_setup(PyObject *module, AfState *st);
+
+/* feed_data(): 0 or -1.  data is not looked at any more when Python code may run. */
+AF_API int af_reader_feed(AfReader *r, const char *data, Py_ssize_t n);
+
+/* Wake whoever waits with that future, as _wakeup_waiter() does: 0 or -1. */
+AF_API int af_reader_wake(AfState *st, PyObject *waiter);
+
+/* Is it exactly asyncfast.StreamReader, of which no method is overridden? */
+static inline int
+af_reader_is_exact(AfState *st, PyObject *reader)
+{
+    return (PyObject *)Py_TYPE(reader) == st->PyReaderType;
+}
+
+static inline int
+af_is_set(PyObject *field)
+{
+    return field != NULL && field != Py_None;
+}
+
+#endif

@@ -1,0 +1,9 @@
+/* StreamWriter: a transport, with an awaitable in place of its flow control's callbacks. */
+#ifndef AF_NET_WRITER_H
+#define AF_NET_WRITER_H
+
+#include "net/coro.h"
+
+AF_API int af_writer_setup(PyObject *module, AfState *st);
+
+#endif
