@@ -105,7 +105,7 @@ async def tcp_buffered(args):
     return await serve_protocol(BufferedEcho)
 
 
-async def tcp_streams(args):
+async def serve_streams(start_server):
     async def answer(reader, writer):
         while data := await reader.read(STREAM_READ):
             writer.write(data)
@@ -113,9 +113,17 @@ async def tcp_streams(args):
         writer.close()
 
     sock, port = bound()
-    server = await asyncio.start_server(answer, sock=sock, backlog=BACKLOG)
+    server = await start_server(answer, sock=sock, backlog=BACKLOG)
     ready("tcp", port)
     return server
+
+
+async def tcp_streams(args):
+    return await serve_streams(asyncio.start_server)
+
+
+async def tcp_own_streams(args):
+    return await serve_streams(importlib.import_module("asyncfast").start_server)
 
 
 async def tcp_sock(args):
@@ -264,6 +272,7 @@ CASES = {
     "tcp_protocol": Case("protocol echo", tcp_protocol, limit="tcp"),
     "tcp_buffered": Case("buffered protocol echo", tcp_buffered, limit="tcp"),
     "tcp_streams": Case("streams echo", tcp_streams, limit="tcp"),
+    "tcp_own_streams": Case("asyncfast's streams echo", tcp_own_streams, limit="tcp", needs="asyncfast"),
     "tcp_sock": Case("`sock_*` echo", tcp_sock, limit="tcp"),
     "unix_protocol": Case("Unix protocol echo", unix_protocol, limit="unix"),
     "udp": Case("UDP echo", udp, limit="udp", largest=LARGEST_DATAGRAM),
