@@ -248,7 +248,7 @@ def program(kind, tmp_path):
         """
 
     def run(source, *options, status=0, env=(), **kwargs):
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ASYNCFAST_A"))}
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ASYNCFAST_A", "ASYNCFAST_F"))}
         environ |= {k: os.environ[k] for k in ("PYTHONPATH", "PYTHONMALLOC") if k in os.environ}
         environ |= {"PYTHONFAULTHANDLER": "1", "PYTHONDONTWRITEBYTECODE": "1"} | dict(env)
         done = subprocess.run([sys.executable, *options, "-c", textwrap.dedent(prelude) + textwrap.dedent(source)],

@@ -54,9 +54,15 @@ af_bytebuf_drop(PyObject *buffer, Py_ssize_t n)
         return -1;
     }
     b->ob_start = rest == 0 ? b->ob_bytes : b->ob_start + n;
-    *(rest == 0 ? b->ob_start : b->ob_start + rest) = 0;
+    if (b->ob_alloc > AF_BYTEBUF_KEEP && rest < b->ob_alloc / 4) {
+        if (PyByteArray_Resize(buffer, rest) == 0) {    /* the size is still the old one: it would do nothing otherwise */
+            return 0;
+        }
+        PyErr_Clear();
+    }
+    b->ob_start[rest] = 0;
     Py_SET_SIZE((PyVarObject *)b, rest);
-    return b->ob_alloc > AF_BYTEBUF_KEEP && rest < b->ob_alloc / 4 ? PyByteArray_Resize(buffer, rest) : 0;
+    return 0;
 }
 
 #endif
