@@ -277,13 +277,13 @@ static void
 coro_tp_dealloc(AfCoro *c)
 {
     PyTypeObject *type = Py_TYPE(c);
-    int unused = c->stage == CORO_NEW;          /* has been finalized: not to be used again */
-    if (unused && PyObject_CallFinalizerFromDealloc((PyObject *)c) < 0) {
+    if (c->stage == CORO_NEW && PyObject_CallFinalizerFromDealloc((PyObject *)c) < 0) {
         return;
     }
     PyObject_GC_UnTrack(c);
     coro_clear_fields(c);
-    if (unused || !af_state_is_alive(type) || !af_freelist_push(&c->st->coros, c)) {
+    /* one that has been finalized, for this reason or by the collector, would not be again in its next life */
+    if (PyObject_GC_IsFinalized((PyObject *)c) || !af_state_is_alive(type) || !af_freelist_push(&c->st->coros, c)) {
         PyObject_GC_Del(c);
         Py_DECREF(type);
     }

@@ -121,7 +121,7 @@ PyWeakref_GetRef(PyObject *ref, PyObject **obj)
 static inline unsigned
 af_type_version(PyTypeObject *type)
 {
-#if PY_VERSION_HEX < 0x030E0000
+#if PY_VERSION_HEX < 0x030D0000
     if (!PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG)) {
         return 0;
     }
