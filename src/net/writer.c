@@ -80,6 +80,15 @@ static PySendResult
 writer_step_drain(AfCoro *c, PyObject **result)
 {
     AfWriter *w = (AfWriter *)c->self;
+    if (w->transport != NULL && Py_IS_TYPE(w->transport, w->st->StreamType)) {
+        /* what was drained is sent, and whether the peer has gone is known: as is_closing() has it, which asyncio's asks */
+        PyObject *transport = Py_NewRef(w->transport);
+        int rc = af_transport_send_held((AfTransport *)transport);
+        Py_DECREF(transport);
+        if (rc < 0) {
+            return PYGEN_ERROR;
+        }
+    }
     if (af_likely(writer_is_free(w))) {
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;

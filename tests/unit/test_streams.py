@@ -617,6 +617,15 @@ async def test_the_connection_is_lost(loop, module):
 
 
 @MODULES
+async def test_what_was_drained_is_sent(loop, module):
+    async with Talk(module, loop) as talk:
+        talk.writer.write(b"data")
+        await talk.writer.drain()
+        with socket.socket(fileno=socket.dup(talk.near_writer.get_extra_info("socket").fileno())) as sock:
+            assert sock.recv(4) == b"data"      # without a turn of the loop
+
+
+@MODULES
 async def test_drain_of_a_closing_writer_lets_it_close(loop, module):
     async with Talk(module, loop) as talk:
         talk.near_writer.close()
