@@ -32,10 +32,14 @@ def version(name):
     return platform.python_version() if name == "asyncio" else importlib.metadata.version(name)
 
 
-def own_sleep(loop):
-    """asyncfast.sleep on asyncfast, asyncio.sleep on any other loop."""
+def own(loop, name):
+    """What asyncfast has of that name on asyncfast, what asyncio has on any other loop."""
     ours = type(loop).__module__.partition(".")[0] == OURS
-    return importlib.import_module("asyncfast" if ours else "asyncio").sleep
+    return getattr(importlib.import_module("asyncfast" if ours else "asyncio"), name)
+
+
+def own_sleep(loop):
+    return own(loop, "sleep")
 
 
 def own_queue(loop):

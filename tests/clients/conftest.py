@@ -29,7 +29,7 @@ README = Path(__file__).parents[2] / "README.md"
 REQUIRED = os.environ.get("ASYNCFAST_REQUIRE_CLIENTS", "0") != "0"
 DEADLINE = 30  # seconds, for what takes one or two
 #: variables by which a developer's shell would tell programs something
-OF_PROGRAMS = re.compile("PYTHON|ASYNCFAST_A|PG|REDIS|UVICORN|GUNICORN|XDG|.*_PROXY$", re.I)
+OF_PROGRAMS = re.compile("PYTHON|ASYNCFAST_[AF]|PG|REDIS|UVICORN|GUNICORN|XDG|.*_PROXY$", re.I)
 
 
 def missing(what):

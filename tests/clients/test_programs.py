@@ -51,6 +51,8 @@ def test_asyncpg(recipes, run, postgres):
 
 
 @pytest.mark.recipes("redis")
-def test_redis(recipes, run, redis):
+@pytest.mark.parametrize("streams", ["asyncio", "asyncfast"])
+def test_redis(recipes, run, redis, streams):
     for url in redis.values():
-        run(recipes["redis"].command, "redis_client", {"URL": url})
+        run(recipes["redis"].command, "redis_client",
+            {"URL": url, "STREAMS": streams, "ASYNCFAST_FAST_STREAMS": str(int(streams == "asyncfast"))})

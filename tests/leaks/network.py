@@ -4,7 +4,8 @@ import asyncio
 import os
 import socket
 
-from _check import SENTINEL, check, finish
+import asyncfast
+from _check import ON_ASYNCIO, SENTINEL, check, finish
 
 
 async def readers():
@@ -35,16 +36,48 @@ async def echo(reader, writer):
     await writer.wait_closed()
 
 
-async def streams():
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+async def streams(module=asyncio):
+    server = await module.start_server(echo, "127.0.0.1", 0)
     for _ in range(3):
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        reader, writer = await module.open_connection(*server.sockets[0].getsockname())
         writer.write(b"x" * 1000 + b"\n")
         assert len(await reader.read()) == 1001
         writer.close()
         await writer.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+async def own_streams():
+    await streams(asyncio if ON_ASYNCIO else asyncfast)
+
+
+async def own_reader():
+    """What is read in every way, waited for, cancelled, raised and never awaited."""
+    module = asyncio if ON_ASYNCIO else asyncfast
+    loop = asyncio.get_running_loop()
+    reader = module.StreamReader(limit=50)
+    for data in (b"line\n", b"x" * 20 + b";", b"y" * 300 + b"\n"):
+        reader.feed_data(data)
+    assert [await reader.readline(), await reader.readexactly(20), await reader.readuntil(b";")] == [b"line\n", b"x" * 20, b";"]
+    try:
+        await reader.readline()
+    except ValueError:
+        pass
+    waiting = loop.create_task(reader.read(5))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    loop.call_soon(reader.feed_data, b"last")
+    loop.call_soon(reader.feed_eof)
+    assert await reader.read() == b"last"
+    try:
+        await reader.readexactly(2)
+    except asyncio.IncompleteReadError:
+        pass
+    reader.read().close()
+    reader.itself = reader.readline()
+    reader.itself.close()
 
 
 async def datagrams():
@@ -91,6 +124,8 @@ async def subprocesses():
 
 check(readers)
 check(streams, 50)
+check(own_streams, 50)
+check(own_reader)
 check(datagrams, 50)
 check(pipes)
 check(subprocesses, 20)

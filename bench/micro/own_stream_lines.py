@@ -1,0 +1,27 @@
+"""The question of stream_lines, asked of `asyncfast.StreamReader` on asyncfast (and asyncio's on the other loops)."""
+
+import loops
+
+TITLE = "`async for line in reader`, per line, asyncfast's reader"
+OPS = 50_000
+FLOOR = None
+CHUNK = 100  # lines that come at once
+
+
+def bench(loop, n):
+    def feed(reader, left):
+        reader.feed_data(b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n" * CHUNK)
+        if left > CHUNK:
+            loop.call_soon(feed, reader, left - CHUNK)
+        else:
+            reader.feed_eof()
+
+    async def main():
+        reader = loops.own(loop, "StreamReader")(loop=loop)
+        feed(reader, n)
+        done = 0
+        async for line in reader:
+            done += 1
+        return done
+
+    return lambda: loop.run_until_complete(main())
