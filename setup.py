@@ -18,7 +18,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
-FLOORS = ("base", "sys", "rt", "core", "net", "aio")
+FLOORS = ("base", "sys", "rt", "core", "net", "tls", "aio")
 LINUX = sys.platform.startswith("linux")
 
 BUILD = os.environ.get("ASYNCFAST_BUILD") or "release"

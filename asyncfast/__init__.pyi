@@ -21,9 +21,15 @@ _Connected = Callable[["StreamReader", "StreamWriter"], Awaitable[None] | None]
 __version__: str
 
 class Loop(_CoreLoop, asyncio.SelectorEventLoop):  # type: ignore[misc]
-    def __init__(self, *, await_values: bool | None = None, fast_streams: bool | None = None) -> None: ...
+    def __init__(
+        self, *, await_values: bool | None = None, fast_streams: bool | None = None, tls: str | None = None
+    ) -> None: ...
+    @property
+    def tls_engine(self) -> str: ...
 
-def new_event_loop(*, await_values: bool | None = None, fast_streams: bool | None = None) -> Loop: ...
+def new_event_loop(
+    *, await_values: bool | None = None, fast_streams: bool | None = None, tls: str | None = None
+) -> Loop: ...
 def run(
     main: Coroutine[Any, Any, _T],
     *,

@@ -4,6 +4,7 @@
 
 import asyncio
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -82,6 +83,25 @@ class WritePipeTransport(asyncio.Transport):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> None: ...
+
+class SSLTransport(asyncio.Transport):
+    def __init__(
+        self,
+        loop: Loop,
+        protocol: asyncio.BaseProtocol,
+        sslobj: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        extra: dict[str, Any],
+        waiter: asyncio.Future[None] | None,
+        call_connection_made: bool,
+        handshake_timeout: float,
+        shutdown_timeout: float,
+        direct: bool,
+    ) -> None: ...
+    def get_read_buffer_size(self) -> int: ...
+    def get_read_buffer_limits(self) -> tuple[int, int]: ...
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
 class Handle(asyncio.Handle): ...
 class TimerHandle(asyncio.TimerHandle): ...

@@ -26,11 +26,21 @@ def show():
         "platform": platform.platform(),
         "backend": f"{backend} ({WHY_BACKEND.get(backend, 'the one built in')})",
         "timers": f"{timers} ({WHY_TIMERS.get(timers, 'the one built in')})",
+        "TLS": tls(),
         "await values": "on" if awaits_values() else "on request" if awaits_values(await_values=True) else "no",
         "free-threading": free_threading(),
         "subinterpreters": subinterpreters(),
     }
     print(*(f"{name}: {value}" for name, value in facts.items()), sep="\n")
+
+
+def tls():
+    """Say which engine makes the records of TLS, and why if it is not the one made for it."""
+    try:
+        from asyncfast import _tls
+        return f"{_tls.choose_engine(None)} ({_tls.why_not_direct() or _tls.WHY_ENGINE})"
+    except (ValueError, RuntimeError) as error:
+        return f"no ({error})"
 
 
 def awaits_values(**options):

@@ -21,6 +21,8 @@ from ._transports import (  # noqa: F401 (the hooks of _core)
     Transports, accept_failed, accepted_debug, accepted_failed, pipe_closed_by_peer, pipe_info, pipe_repr, pipe_write_to_lost,
     set_result_unless_cancelled, socket_info, transport_debug, transport_debug_error, transport_failed,
     transport_repr, transport_unclosed, write_buffer_limits, write_to_lost)
+from ._tls import (  # noqa: F401 (more of them)
+    choose_engine, tls_buffer_limits, tls_connected, tls_failed, tls_fatal, tls_keeps_not_open, tls_took, tls_write_to_lost)
 
 __all__ = ("Loop", "new_event_loop", "run")
 
@@ -73,9 +75,18 @@ class Loop(_core.Loop, Transports, asyncio.SelectorEventLoop):
     None: as the environment variable ASYNCFAST_AWAIT_VALUES says.
     fast_streams: let asyncio.open_connection(), start_server() and alike give asyncfast's streams while this loop runs;
     None: as ASYNCFAST_FAST_STREAMS says.
+
+    tls: "direct" or "portable", who makes the records of TLS: OpenSSL on the connection's own memory, or ssl.SSLObject;
+    None: as the environment variable ASYNCFAST_TLS says, else the direct one where it can be had.  ValueError for another
+    name, RuntimeError if "direct" is asked for and cannot be had.
     """
 
-    def __init__(self, *, await_values=None, fast_streams=None):
+    def __init__(self, *, await_values=None, fast_streams=None, tls=None):
+        try:
+            self._tls_engine = choose_engine(tls) if tls is not None or os.environ.get("ASYNCFAST_TLS") else None
+        except BaseException:
+            self._shutdown()        # or it would say that nobody has closed it
+            raise
         super().__init__(_Watched(self))
         self._wakeup_fd_before = None
         if _option(await_values, "ASYNCFAST_AWAIT_VALUES"):
@@ -84,6 +95,13 @@ class Loop(_core.Loop, Transports, asyncio.SelectorEventLoop):
         self._fast_streams = _option(fast_streams, "ASYNCFAST_FAST_STREAMS")
         if self._fast_streams:
             _streams.install()
+
+    @property
+    def tls_engine(self):
+        """Who makes the records of TLS: "direct" or "portable"."""
+        if self._tls_engine is None:
+            self._tls_engine = choose_engine(None)
+        return self._tls_engine
 
     # -- running
 
@@ -140,9 +158,9 @@ class Loop(_core.Loop, Transports, asyncio.SelectorEventLoop):
         self._shutdown()
 
 
-def new_event_loop(*, await_values=None, fast_streams=None):
+def new_event_loop(*, await_values=None, fast_streams=None, tls=None):
     """Return a new Loop.  Fits wherever asyncio takes a loop_factory."""
-    return Loop(await_values=await_values, fast_streams=fast_streams)
+    return Loop(await_values=await_values, fast_streams=fast_streams, tls=tls)
 
 
 def run(main, *, debug=None, loop_factory=None, await_values=None, fast_streams=None):

@@ -7,10 +7,11 @@ import socket
 import stat
 import sys
 import warnings
-from asyncio import base_events, constants, futures, sslproto, transports, trsock
+from asyncio import base_events, constants, futures, transports, trsock
 from asyncio.log import logger
 
-from . import _core
+from . import _core, _tls
+from ._tls import SSLTransport
 
 SocketTransport = _core.SocketTransport
 SocketTransport.max_size = 256 * 1024      # asyncio's name for how much is read at once
@@ -55,11 +56,11 @@ class Transports:
                             server_hostname=None, extra=None, server=None, ssl_handshake_timeout=None,
                             ssl_shutdown_timeout=None, context=None):
         self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = sslproto.SSLProtocol(
+        transport = _tls.make_transport(
             self, protocol, sslcontext, waiter, server_side, server_hostname,
             ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
-        SocketTransport(self, rawsock, ssl_protocol, None, extra, server, context)
-        return ssl_protocol._app_transport
+        SocketTransport(self, rawsock, transport._ssl_protocol, None, extra, server, context)
+        return transport
 
     def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
         return ReadPipeTransport(self, pipe, protocol, waiter, extra)
@@ -83,13 +84,34 @@ class Transports:
         What a server's stream reader has received of the handshake by then is not lost, on any Python
         (https://github.com/python/cpython/issues/142352).
         """
+        if base_events.ssl is None:
+            raise RuntimeError("Python ssl module is not available")
+        if not isinstance(sslcontext, base_events.ssl.SSLContext):
+            raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        waiter = self.create_future()
+        upgraded = _tls.make_transport(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, call_connection_made=False,
+            ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
+        below = upgraded._ssl_protocol
+        transport.pause_reading()       # nothing is to come before connection_made()
         reader = getattr(protocol, "_stream_reader", None) if server_side else None
         if reader is not None and isinstance(protocol, asyncio.StreamReaderProtocol) and reader._buffer:
-            # it runs before connection_made(), which begins the handshake and is scheduled by what follows
-            self.call_soon(_give_to_tls, transport, reader)
-        return await super().start_tls(
-            transport, protocol, sslcontext, server_side=server_side, server_hostname=server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout)
+            _tls.give(below, reader._buffer)
+            reader._buffer.clear()
+        transport.set_protocol(below)
+        made = self.call_soon(below.connection_made, transport)
+        resumed = self.call_soon(transport.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            made.cancel()
+            resumed.cancel()
+            waiter = None       # or the exception, whose traceback has this frame, would hold itself
+            raise
+        return upgraded
 
     async def _sendfile_native(self, transp, file, offset, count):
         sent = transp._make_empty_waiter()
@@ -104,20 +126,13 @@ class Transports:
                 transp.resume_reading()
 
     async def _sendfile_fallback(self, transp, file, offset, count):
-        if isinstance(transp, SocketTransport):
+        if isinstance(transp, (SocketTransport, SSLTransport)):
             transp = _FlowControlled(transp)
         return await super()._sendfile_fallback(transp, file, offset, count)
 
 
-def _give_to_tls(transport, reader):
-    ssl_protocol = transport.get_protocol()
-    if isinstance(ssl_protocol, sslproto.SSLProtocol):
-        ssl_protocol._incoming.write(reader._buffer)
-        reader._buffer.clear()
-
-
 class _FlowControlled:
-    """A SocketTransport for asyncio's sendfile(), which wants to see a class of asyncio's."""
+    """One of our transports for asyncio's sendfile(), which wants to see a class of asyncio's."""
 
     __class__ = transports._FlowControlMixin
 

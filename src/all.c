@@ -30,6 +30,11 @@
 #include "net/flow.c"
 #include "net/writer.c"
 #include "net/feed.c"
+#include "tls/libssl.c"
+#include "tls/portable.c"
+#include "tls/direct.c"
+#include "tls/tls.c"
+#include "tls/ssltransport.c"
 #include "aio/channel.c"
 #include "aio/chanop.c"
 #include "core/awaitval.c"     /* brings <opcode.h> and its short macro names: last */

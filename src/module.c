@@ -19,6 +19,8 @@
 #include "net/stream.h"
 #include "net/writer.h"
 #include "rt/moduledef.h"
+#include "tls/libssl.h"
+#include "tls/tls.h"
 
 /* What is taken from asyncio: name in the state, module, attribute. */
 static const struct {
@@ -87,6 +89,8 @@ static const struct {
     {offsetof(AfState, str_error_received), "error_received"},
     {offsetof(AfState, str_get_buffer), "get_buffer"},
     {offsetof(AfState, str_pause_writing), "pause_writing"},
+    {offsetof(AfState, str_pending), "pending"},
+    {offsetof(AfState, str_read), "read"},
     {offsetof(AfState, str_resume_writing), "resume_writing"},
     {offsetof(AfState, str_call_exception_handler), "call_exception_handler"},
     {offsetof(AfState, str_call_connection_lost), "_call_connection_lost"},
@@ -135,10 +139,11 @@ static const size_t module_others[] = {
     offsetof(AfState, int_minus_one), offsetof(AfState, hooks), offsetof(AfState, kw_context),
     offsetof(AfState, kw_msg), offsetof(AfState, coroutine_types), offsetof(AfState, ChannelType),
     offsetof(AfState, ChanOpType), offsetof(AfState, ChannelClosed), offsetof(AfState, ChannelEmpty),
-    offsetof(AfState, ChannelFull),
-    offsetof(AfState, CoroType), offsetof(AfState, ReaderType), offsetof(AfState, WriterType),
-    offsetof(AfState, FlowType), offsetof(AfState, PyReaderType), offsetof(AfState, PyFlowType),
-    offsetof(AfState, feed_codes),
+    offsetof(AfState, ChannelFull), offsetof(AfState, CoroType), offsetof(AfState, ReaderType),
+    offsetof(AfState, WriterType), offsetof(AfState, FlowType), offsetof(AfState, PyReaderType),
+    offsetof(AfState, PyFlowType), offsetof(AfState, feed_codes), offsetof(AfState, TlsType),
+    offsetof(AfState, SinkType), offsetof(AfState, tls_again_errors), offsetof(AfState, tls_error),
+    offsetof(AfState, tls_certificate_error),
 };
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
@@ -244,7 +249,32 @@ module_discard_from_awaited_by(PyObject *module, PyObject *const *args, Py_ssize
 }
 #endif
 
+/* asyncfast/_tls.py calls it once, where there is ssl. */
+static PyObject *
+module_register_tls(PyObject *module, PyObject *args)
+{
+    AfState *st = af_state_of_module(module);
+    PyObject *again, *error, *certificate;
+    if (!PyArg_ParseTuple(args, "O!OO:_register_tls", &PyTuple_Type, &again, &error, &certificate)) {
+        return NULL;
+    }
+    Py_XSETREF(st->tls_again_errors, Py_NewRef(again));
+    Py_XSETREF(st->tls_error, Py_NewRef(error));
+    Py_XSETREF(st->tls_certificate_error, Py_NewRef(certificate));
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef module_methods[] = {
+    {"_register_tls", module_register_tls, METH_VARARGS,
+     "_register_tls($module, again, error, certificate_error, /)\n--\n\nSet TLS up: ssl's exceptions."},
+    {"_open_libssl", af_libssl_open, METH_O,
+     "_open_libssl($module, path, /)\n--\n\n"
+     "Find the functions of the libssl that the extension module at path has loaded.\n\n"
+     "OSError, with what is missing."},
+    {"_prove_libssl", af_libssl_prove, METH_VARARGS,
+     "_prove_libssl($module, sslobj, incoming, outgoing, context, /)\n--\n\n"
+     "Find OpenSSL's SSL in an _ssl._SSLSocket that was made of the others, and prove that it is that.\n\n"
+     "RuntimeError, with what is not as it should be."},
     {"sleep", (PyCFunction)(void (*)(void))af_sleep_call, METH_FASTCALL | METH_KEYWORDS,
      "sleep($module, /, delay, result=None)\n--\n\n"
      "Awaitable that gives result after delay seconds, never earlier.\n\n"
@@ -320,7 +350,7 @@ module_exec(PyObject *module)
         af_stream_setup(module, st) < 0 || af_pipe_setup(module, st) < 0 || af_datagram_setup(module, st) < 0 ||
         af_sockop_setup(module, st) < 0 || af_listener_setup(module, st) < 0 || af_coro_setup(module, st) < 0 ||
         af_reader_setup(module, st) < 0 || af_flow_setup(module, st) < 0 || af_writer_setup(module, st) < 0 ||
-        af_channel_setup(module, st) < 0 || af_chanop_setup(module, st) < 0) {
+        af_tls_setup(module, st) < 0 || af_channel_setup(module, st) < 0 || af_chanop_setup(module, st) < 0) {
         return -1;
     }
     return 0;
@@ -384,6 +414,7 @@ module_free(void *module)
         return;
     }
     module_clear((PyObject *)module);
+    af_libssl_close(st);
     for (size_t i = 0; i < MODULE_COUNT(module_names); i++) {
         Py_CLEAR(*MODULE_SLOT(st, module_names[i].offset));
     }

@@ -1050,6 +1050,8 @@ loop_empty(AfLoop *loop)
     Py_CLEAR(loop->pristine);
     Py_CLEAR(loop->runner);
     Py_CLEAR(loop->read_buffer);
+    PyMem_Free(loop->sink_buffer);
+    loop->sink_buffer = NULL;
 }
 
 static PyObject *

@@ -59,6 +59,7 @@ typedef struct AfLoop {
     struct AfIo *held, *last_held;      /* own a reference each: to be flushed when the entry that runs has returned */
     char in_entry;              /* an entry of the ring runs */
     PyObject *read_buffer;      /* bytes of AF_READ_SIZE that everything is read into; NULL: none yet, or lent */
+    char *sink_buffer;          /* as large: what a sink is given to read, TLS records; NULL: none yet, or in use */
 
     PyObject *module;           /* keeps the state: everything on the loop reaches it through st */
     PyObject *task_factory;     /* NULL: our Task */

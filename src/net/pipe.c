@@ -73,6 +73,12 @@ pipe_received_eof(AfTransport *t)
 }
 
 static int
+pipe_deliver(void *whom, PyObject *data)
+{
+    return af_transport_deliver(whom, data);
+}
+
+static int
 pipe_read(AfPipe *p)
 {
     AfTransport *t = &p->t;
@@ -87,7 +93,7 @@ pipe_read(AfPipe *p)
         n = read(t->fd, PyBytes_AS_STRING(buffer), AF_READ_SIZE);
     }
     if (n > 0) {
-        return af_reading_deliver(t, buffer, n, &p->keeps, af_transport_deliver);
+        return af_reading_deliver(loop, buffer, n, &p->keeps, pipe_deliver, t);
     }
     loop->read_buffer = buffer;
     if (n == 0) {

@@ -22,27 +22,39 @@ af_reading_take(AfLoop *loop)
     return buffer;
 }
 
-/* The n > 0 bytes that were read into buffer go to deliver(): 0 or -1.  *keeps: the protocol has kept what was lent. */
-static inline int
-af_reading_deliver(AfTransport *t, PyObject *buffer, ssize_t n, char *keeps, int (*deliver)(AfTransport *, PyObject *))
+/* Unless a loop that was run meanwhile has left its own. */
+static inline void
+af_reading_give_back(AfLoop *loop, PyObject *buffer)
 {
-    AfLoop *loop = t->io.loop;
+    if (loop->read_buffer == NULL && !loop->closed) {
+        loop->read_buffer = buffer;
+    }
+    else {
+        Py_DECREF(buffer);
+    }
+}
+
+/* The n > 0 bytes that were read into buffer go to deliver(whom, data): 0 or -1.  *keeps: the protocol has kept what was
+   lent. */
+static inline int
+af_reading_deliver(AfLoop *loop, PyObject *buffer, ssize_t n, char *keeps, int (*deliver)(void *, PyObject *), void *whom)
+{
     if ((size_t)n < AF_LEND_FROM || *keeps) {
         PyObject *data = PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), n);
-        loop->read_buffer = buffer;
-        int rc = data == NULL ? -1 : deliver(t, data);
+        af_reading_give_back(loop, buffer);
+        int rc = data == NULL ? -1 : deliver(whom, data);
         Py_XDECREF(data);
         return rc;
     }
     af_bytes_set_length(buffer, n);
     Py_INCREF(loop);
-    int rc = deliver(t, buffer);
-    if (Py_REFCNT(buffer) == 1 && loop->read_buffer == NULL && !loop->closed) {
+    int rc = deliver(whom, buffer);
+    if (Py_REFCNT(buffer) == 1) {
         af_bytes_set_length(buffer, (Py_ssize_t)AF_READ_SIZE);
-        loop->read_buffer = buffer;
+        af_reading_give_back(loop, buffer);
     }
     else {
-        *keeps = Py_REFCNT(buffer) > 1;
+        *keeps = 1;
         Py_DECREF(buffer);
     }
     Py_DECREF(loop);

@@ -88,8 +88,9 @@ stream_read_nothing(AfStream *s, ssize_t n)
 }
 
 static int
-stream_deliver(AfTransport *t, PyObject *data)
+stream_deliver(void *whom, PyObject *data)
 {
+    AfTransport *t = whom;
     return af_transport_deliver(t, data) == 0
                ? 0 : af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
 }
@@ -102,17 +103,11 @@ stream_feed(AfStream *s, PyObject *buffer, ssize_t n)
     AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
     PyObject *protocol = Py_NewRef(t->protocol);
     int rc = t->feed(loop->st, protocol, PyBytes_AS_STRING(buffer), n);
-    Py_CLEAR(loop->read_buffer);        /* somebody may have wanted one meanwhile */
     if (rc == 0) {
-        rc = af_reading_deliver(t, buffer, n, &s->keeps, stream_deliver);
+        rc = af_reading_deliver(loop, buffer, n, &s->keeps, stream_deliver, s);
     }
     else {
-        if (loop->closed) {
-            Py_DECREF(buffer);
-        }
-        else {
-            loop->read_buffer = buffer;
-        }
+        af_reading_give_back(loop, buffer);
         rc = rc > 0 ? 0 : af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
     }
     Py_DECREF(protocol);
@@ -136,7 +131,38 @@ stream_read_data(AfStream *s)
     if (s->t.feed != NULL) {
         return stream_feed(s, buffer, n);
     }
-    return af_reading_deliver(&s->t, buffer, n, &s->keeps, stream_deliver);
+    return af_reading_deliver(loop, buffer, n, &s->keeps, stream_deliver, s);
+}
+
+/* To a protocol in C, from a buffer that only C sees. */
+static int
+stream_read_sink(AfStream *s)
+{
+    AfTransport *t = &s->t;
+    AfLoop *loop = t->io.loop;
+    char *buffer = loop->sink_buffer == NULL ? PyMem_Malloc(AF_READ_SIZE) : loop->sink_buffer;
+    if (buffer == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    loop->sink_buffer = buffer;
+    ssize_t n = stream_recv(s, buffer, AF_READ_SIZE);
+    if (n <= 0) {
+        return stream_read_nothing(s, n);
+    }
+    loop->sink_buffer = NULL;       /* a loop that is run inside makes its own */
+    Py_INCREF(loop);
+    AfSink *sink = (AfSink *)Py_NewRef((PyObject *)t->sink);
+    int rc = sink->received(sink, buffer, (size_t)n);
+    Py_DECREF((PyObject *)sink);
+    if (loop->sink_buffer == NULL && !loop->closed) {
+        loop->sink_buffer = buffer;
+    }
+    else {
+        PyMem_Free(buffer);
+    }
+    Py_DECREF(loop);
+    return rc == 0 ? 0 : af_transport_fatal(t, "Fatal error: protocol.buffer_updated() call failed.");
 }
 
 static int
@@ -514,6 +540,9 @@ stream_run(AfIo *io, unsigned what)
     }
     if (s->t.lost || s->t.protocol == NULL) {
         return 0;
+    }
+    if (s->t.sink != NULL) {
+        return stream_read_sink(s);
     }
     return s->t.buffered_protocol ? stream_read_into(s) : stream_read_data(s);
 }

@@ -358,6 +358,7 @@ af_transport_end(AfTransport *t, PyObject *exc)
     af_transport_drop_fd(t);
     res = sock == NULL ? Py_NewRef(Py_None) : PyObject_CallMethodNoArgs(sock, st->str_close);
     Py_XDECREF(res);
+    t->sink = NULL;
     Py_CLEAR(t->protocol);
     int rc = res == NULL ? -1 : 0;
     if (rc == 0 && t->empty_waiter != NULL) {
@@ -557,6 +558,7 @@ transport_take_protocol(AfTransport *t, PyObject *protocol)
     }
     t->buffered_protocol = (char)buffered;
     t->feed = af_feeder_of(st, protocol);
+    t->sink = af_sink_of(st, protocol);
     t->protocol_connected = 1;
     Py_XSETREF(t->protocol, Py_NewRef(protocol));
     return 0;
@@ -1028,6 +1030,7 @@ af_transport_clear(AfTransport *t)
     t->lost = t->lost ? t->lost : 1;
     af_transport_drop_fd(t);
     Py_CLEAR(t->sock);
+    t->sink = NULL;
     Py_CLEAR(t->protocol);
     Py_CLEAR(t->server);
     Py_CLEAR(t->context);

@@ -7,6 +7,7 @@
 
 #include "core/context.h"
 #include "core/watch.h"
+#include "net/sink.h"
 
 #include <errno.h>
 
@@ -37,7 +38,8 @@ typedef struct AfTransport {
     const af_transport_kind *kind;
     PyObject *sock;             /* owns the fd; NULL at the end, or while owns_fd */
     PyObject *protocol;         /* NULL at the end */
-    af_feeder feed;             /* or NULL */
+    af_feeder feed;             /* of a StreamReader behind it, feed.c; or NULL */
+    AfSink *sink;               /* borrowed: the protocol, if it is one */
     PyObject *server;           /* or NULL */
     PyObject *context;          /* what the program asked for its callbacks, or NULL */
     PyObject *empty_waiter;     /* while sendfile() has the socket: a future; or NULL */

@@ -58,6 +58,8 @@ typedef struct AfState {
     PyTypeObject *FlowType;
     PyObject *PyReaderType;             /* asyncfast.StreamReader, StreamReaderProtocol: those types and asyncio's in one */
     PyObject *PyFlowType;
+    PyTypeObject *TlsType;
+    PyTypeObject *SinkType;             /* net/sink.h */
     PyObject *plain_socket;             /* socket.socket, once one was seen to keep its fd right behind the head */
 
     /* exceptions of our own */
@@ -107,6 +109,12 @@ typedef struct AfState {
     /* helpers in Python: asyncfast._loop registers them */
     PyObject *hooks;
 
+    /* ssl's exceptions; NULL on a Python without ssl */
+    PyObject *tls_again_errors;         /* a tuple: SSLWantReadError, SSLSyscallError */
+    PyObject *tls_error;                /* SSLError */
+    PyObject *tls_certificate_error;
+    struct af_libssl *libssl;           /* tls/libssl.h: what the direct engine calls; NULL: not to be had, or not yet */
+
     /* interned names */
     PyObject *str_accepted;
     PyObject *str_add_done_callback;
@@ -122,6 +130,8 @@ typedef struct AfState {
     PyObject *str_error_received;
     PyObject *str_get_buffer;
     PyObject *str_pause_writing;
+    PyObject *str_pending;
+    PyObject *str_read;
     PyObject *str_resume_writing;
     PyObject *str_asyncio_future_blocking;
     PyObject *str_call_exception_handler;

@@ -1,4 +1,4 @@
-"""The floors of src/: base < sys < rt < core < net < aio < module.c, and what is allowed on which."""
+"""The floors of src/: base < sys < rt < core < net < tls < aio < module.c, and what is allowed on which."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-FLOORS = ("base", "sys", "rt", "core", "net", "aio", "module.c")
+FLOORS = ("base", "sys", "rt", "core", "net", "tls", "aio", "module.c")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 COMMENT = re.compile(r'/\*.*?\*/|//[^\n]*|("(?:\\.|[^"\\\n])*")', re.S)
 
