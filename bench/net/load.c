@@ -1,6 +1,6 @@
 /* A closed-loop load generator: every connection sends a request, waits for the whole reply, and sends the next.
  *
- *     load echo|http|connect tcp:PORT|udp:PORT|unix:PATH [options]
+ *     load echo|http|connect tcp:PORT|tls:PORT|udp:PORT|unix:PATH [options]
  *
  *     echo         messages of --size bytes that come back
  *     http         GET with keep-alive; the replies need a Content-Length
@@ -11,6 +11,9 @@
  * what is divided belongs together.
  *
  * Replies are checked for their length, and an echo for its first and last byte, which differ from request to request.
+ * Compiled with -DWITH_TLS and OpenSSL it speaks TLS to tls:PORT; with --resume each connection but the first resumes the
+ * session of an earlier one.
+ *
  * A connection that fails is closed and counted ("errors"); it is not replaced.  One that has waited for its reply
  * for more than half the window when that ends is "starved".
  */
@@ -31,6 +34,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef WITH_TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#endif
+
 #define EVENTS 512
 #define SECOND UINT64_C(1000000000)
 #define RESEND_AFTER (SECOND / 5)           /* a datagram that has not come back by then is lost */
@@ -48,10 +56,14 @@ struct conn {
     size_t expected;            /* http: of the reply; 0 until its head is there */
     uint64_t begun, sent_at;    /* they differ when a datagram was sent again */
     char *reply;                /* http: own, of HTTP_ROOM */
+#ifdef WITH_TLS
+    SSL *ssl;                   /* or NULL */
+#endif
+    int blocked;                /* TLS: it waits for room, not for what the server says */
 };
 
 /* fixed when the load begins */
-static int mode, tcp, udp;
+static int mode, tcp, tls, udp, resume;
 static struct sockaddr_storage server;
 static socklen_t server_length;
 static char *request;
@@ -140,6 +152,105 @@ usage_of(pid_t pid)
     return usage;
 }
 
+/* ---- TLS, or not ---- */
+
+#ifdef WITH_TLS
+static SSL_CTX *context;
+static SSL_SESSION *session;                /* the last one that the server gave; --resume */
+
+static int
+keep_session(SSL *ssl, SSL_SESSION *given)
+{
+    (void)ssl;
+    SSL_SESSION_free(session);
+    session = given;
+    return 1;                               /* the reference is ours now */
+}
+
+static void
+tls_prepare(void)
+{
+    context = SSL_CTX_new(TLS_client_method());
+    if (context == NULL)
+        die("SSL_CTX_new");
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (resume) {
+        SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+        SSL_CTX_sess_set_new_cb(context, keep_session);
+    }
+}
+
+static void
+tls_open(struct conn *c)
+{
+    if (!tls)
+        return;
+    if ((c->ssl = SSL_new(context)) == NULL || !SSL_set_fd(c->ssl, c->fd) || (session && !SSL_set_session(c->ssl, session)))
+        die("SSL_new");
+    SSL_set_connect_state(c->ssl);
+}
+
+static void
+tls_close(struct conn *c)
+{
+    if (c->ssl == NULL)
+        return;
+    SSL_shutdown(c->ssl);                   /* says that it ends; nobody waits for the answer */
+    SSL_free(c->ssl);
+    c->ssl = NULL;
+}
+
+/* As read() and write() have it. */
+static ssize_t
+tls_result(struct conn *c, int n)
+{
+    int error = n > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, n);
+    c->blocked = error == SSL_ERROR_WANT_WRITE;
+    if (n > 0 || error == SSL_ERROR_ZERO_RETURN)
+        return n > 0 ? n : 0;
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+        errno = EAGAIN;
+    else if (error != SSL_ERROR_SYSCALL || errno == 0)
+        errno = EPROTO;
+    ERR_clear_error();
+    return -1;
+}
+
+static ssize_t
+conn_write(struct conn *c, const char *data, size_t size)
+{
+    return c->ssl ? tls_result(c, SSL_write(c->ssl, data, (int)size)) : send(c->fd, data, size, MSG_NOSIGNAL);
+}
+
+static ssize_t
+conn_read(struct conn *c, char *to, size_t room)
+{
+    return c->ssl ? tls_result(c, SSL_read(c->ssl, to, (int)room)) : recv(c->fd, to, room, 0);
+}
+
+static int
+conn_has_more(const struct conn *c)
+{
+    return c->fd >= 0 && c->ssl && SSL_pending(c->ssl) > 0;
+}
+#else
+static void tls_open(struct conn *c) { (void)c; }
+static void tls_close(struct conn *c) { (void)c; }
+static int conn_has_more(const struct conn *c) { (void)c; return 0; }
+
+static ssize_t
+conn_write(struct conn *c, const char *data, size_t size)
+{
+    return send(c->fd, data, size, MSG_NOSIGNAL);
+}
+
+static ssize_t
+conn_read(struct conn *c, char *to, size_t room)
+{
+    return recv(c->fd, to, room, 0);
+}
+#endif
+
 /* ---- a connection ---- */
 
 static void
@@ -147,6 +258,7 @@ conn_fail(struct conn *c, const char *why)
 {
     if (errors++ == 0)
         snprintf(first_error, sizeof first_error, "%s", why);
+    tls_close(c);
     close(c->fd);
     c->fd = -1;
     live--;
@@ -172,13 +284,16 @@ conn_send(struct conn *c)
         request[0] = (char)c->tag;
         request[request_size - 1] = (char)~c->tag;
     }
-    ssize_t n = send(c->fd, request + c->sent, request_size - c->sent, MSG_NOSIGNAL);
+    ssize_t n;
+    do {                        /* TLS takes a record at a time */
+        n = conn_write(c, request + c->sent, request_size - c->sent);
+        c->sent += n > 0 ? (size_t)n : 0;
+    } while (tls && n > 0 && c->sent < request_size);
     if (n < 0 && errno != EAGAIN) {
         conn_fail(c, strerror(errno));
         return;
     }
-    c->sent += n > 0 ? (size_t)n : 0;
-    conn_watch(c, c->sent < request_size ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    conn_watch(c, (tls ? c->blocked : c->sent < request_size) ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 static void
@@ -213,6 +328,7 @@ conn_open(struct conn *c, uint64_t time)
         conn_fail(c, strerror(errno));
         return;
     }
+    tls_open(c);
     /* on loopback the connection often stands already; if not, EPOLLOUT tells */
     conn_request(c, time);
 }
@@ -224,6 +340,7 @@ conn_done(struct conn *c)
     requests++;
     histogram_add(time - c->begun);
     if (mode == CONNECT) {
+        tls_close(c);
         close(c->fd);
         conn_open(c, time);
     } else {
@@ -234,7 +351,7 @@ conn_done(struct conn *c)
 static void
 conn_take_echo(struct conn *c)
 {
-    ssize_t n = recv(c->fd, buffer, sizeof buffer, 0);
+    ssize_t n = conn_read(c, buffer, sizeof buffer);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {
@@ -259,7 +376,7 @@ static void
 conn_take_http(struct conn *c)
 {
     /* one byte stays free, for the NUL */
-    ssize_t n = recv(c->fd, c->reply + c->received, HTTP_ROOM - 1 - c->received, 0);
+    ssize_t n = conn_read(c, c->reply + c->received, HTTP_ROOM - 1 - c->received);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {
@@ -317,10 +434,16 @@ load_until(uint64_t end)
             die("epoll_wait");
         for (int i = 0; i < ready; i++) {
             struct conn *c = events[i].data.ptr;
-            if (events[i].events & EPOLLOUT)
+            if (events[i].events & EPOLLOUT || (tls && c->sent < request_size))
                 conn_send(c);
-            if (c->fd >= 0 && events[i].events & ~(uint32_t)EPOLLOUT)
+            if (c->fd < 0 || !(events[i].events & ~(uint32_t)EPOLLOUT))
+                continue;
+            do
                 mode == HTTP ? conn_take_http(c) : conn_take_echo(c);
+            while (conn_has_more(c));
+            /* reading may have ended the handshake */
+            if (tls && c->fd >= 0 && c->sent < request_size && !c->blocked)
+                conn_send(c);
         }
     }
 }
@@ -330,15 +453,16 @@ load_until(uint64_t end)
 static void
 usage_error(void)
 {
-    fprintf(stderr, "usage: load echo|http|connect tcp:PORT|udp:PORT|unix:PATH [--connections N] [--size BYTES]\n"
-                    "            [--warm-up SECONDS] [--seconds SECONDS] [--cpu N] [--pid PID]\n");
+    fprintf(stderr, "usage: load echo|http|connect tcp:PORT|tls:PORT|udp:PORT|unix:PATH [--connections N]\n"
+                    "            [--size BYTES] [--warm-up SECONDS] [--seconds SECONDS] [--cpu N] [--pid PID] [--resume]\n");
     exit(2);
 }
 
 static void
 parse_address(const char *address)
 {
-    tcp = !strncmp(address, "tcp:", 4);
+    tls = !strncmp(address, "tls:", 4);
+    tcp = tls || !strncmp(address, "tcp:", 4);
     udp = !strncmp(address, "udp:", 4);
     if (tcp || udp) {
         struct sockaddr_in *in = (struct sockaddr_in *)&server;
@@ -389,7 +513,7 @@ main(int argc, char **argv)
         {"connections", required_argument, NULL, 'c'}, {"size", required_argument, NULL, 's'},
         {"warm-up", required_argument, NULL, 'w'},     {"seconds", required_argument, NULL, 't'},
         {"cpu", required_argument, NULL, 'u'},         {"pid", required_argument, NULL, 'p'},
-        {NULL, 0, NULL, 0},
+        {"resume", no_argument, NULL, 'r'},            {NULL, 0, NULL, 0},
     };
     static const char *const modes[] = {[ECHO] = "echo", [HTTP] = "http", [CONNECT] = "connect"};
     double warm_up = 0.3, seconds = 1;
@@ -404,6 +528,7 @@ main(int argc, char **argv)
         case 't': seconds = atof(optarg); break;
         case 'u': pin(atoi(optarg)); break;
         case 'p': pid = atoi(optarg); break;
+        case 'r': resume = 1; break;
         default: usage_error();
         }
     }
@@ -415,6 +540,12 @@ main(int argc, char **argv)
         usage_error();
     parse_address(argv[optind + 1]);
     prepare_request();
+#ifdef WITH_TLS
+    tls_prepare();
+#else
+    if (tls)
+        usage_error();
+#endif
 
     poller = epoll_create1(0);
     conns = calloc((size_t)count, sizeof *conns);

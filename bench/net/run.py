@@ -40,13 +40,24 @@ class Failed(Exception):
 
 # ---- the programs --------------------------------------------------------------------------------------------------
 
-def compiled(folder):
-    """{name: path} of the two C programs; to compile them takes a moment, so none is kept."""
+#: The C programs: source and options.  Those of TLS need OpenSSL's headers.
+PROGRAMS = {
+    "echo": ("echo.c",),
+    "load": ("load.c",),
+    "echotls": ("echotls.c", "-lssl", "-lcrypto"),
+    "loadtls": ("load.c", "-DWITH_TLS", "-lssl", "-lcrypto"),
+}
+
+
+def compiled(folder, tls):
+    """{name: path} of the C programs; to compile them takes a moment, so none is kept."""
     programs = {}
-    for name in ("echo", "load"):
+    for name, (source, *options) in PROGRAMS.items():
+        if name.endswith("tls") and not tls:
+            continue
         programs[name] = str(Path(folder) / name)
         command = [os.environ.get("CC", "cc"), "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
-        subprocess.run([*command, "-o", programs[name], str(HERE / f"{name}.c")], check=True)
+        subprocess.run([*command, "-o", programs[name], str(HERE / source), *options], check=True)
     return programs
 
 
@@ -74,7 +85,8 @@ def serving(case, name, programs, cpu, folder):
     path.unlink(missing_ok=True)
     if name == LIMIT:
         limit = server.CASES[case].limit
-        command = [programs["echo"], f"unix:{path}" if limit == "unix" else limit]
+        command = ([programs["echotls"], str(server.CERTIFICATE)] if limit == "tls"
+                   else [programs["echo"], f"unix:{path}" if limit == "unix" else limit])
     else:
         command = [sys.executable, str(HERE / "server.py"), case, name, "--unix", str(path)]
     with tempfile.TemporaryFile("w+") as complaints:
@@ -104,10 +116,11 @@ def finished(command, seconds, cpu):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def loaded(programs, cpu, mode, address, size, connections, warm_up, seconds, pid):
+def loaded(programs, cpu, case, address, size, connections, warm_up, seconds, pid):
     """What load.c says of a server."""
-    command = [programs["load"], mode, address, f"--connections={connections}", f"--warm-up={warm_up}",
-               f"--seconds={seconds}", f"--pid={pid}"]  # fmt: skip
+    program = programs["loadtls" if address.startswith("tls:") else "load"]
+    command = [program, case.mode, address, f"--connections={connections}", f"--warm-up={warm_up}",
+               f"--seconds={seconds}", f"--pid={pid}", *case.options]  # fmt: skip
     return finished([*command, f"--size={size}"] if size else command, warm_up + seconds, cpu)
 
 
@@ -116,7 +129,7 @@ def one(row, name, programs, cpus, folder, seconds):
     case, warm_up = server.CASES[row["case"]], max(0.2, seconds / 5)
     if case.mode:
         with serving(row["case"], name, programs, cpus[0], folder) as (pid, address):
-            result = loaded(programs, cpus[1], case.mode, address, row["size"], row["connections"], warm_up, seconds, pid)
+            result = loaded(programs, cpus[1], case, address, row["size"], row["connections"], warm_up, seconds, pid)
     else:
         command = [sys.executable, str(HERE / "server.py"), row["case"], name, f"--at-once={row['connections']}",
                    f"--warm-up={warm_up}", f"--seconds={seconds}"]  # fmt: skip
@@ -153,7 +166,7 @@ def measure(table, names, rounds, seconds):
     jobs = [(row, name) for row in table for name in names if name != LIMIT or server.CASES[row["case"]].limit]
     begun, cpus = time.monotonic(), cores()
     with tempfile.TemporaryDirectory() as folder:
-        programs = compiled(folder)
+        programs = compiled(folder, any(server.CASES[row["case"]].limit == "tls" for row in table))
         try:
             for number in range(rounds):
                 for position, (row, name) in enumerate(jobs):

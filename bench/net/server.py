@@ -15,6 +15,7 @@ import json
 import os
 import resource
 import socket
+import ssl
 import statistics
 import sys
 import time
@@ -26,6 +27,7 @@ import loops  # noqa: E402
 
 LOOPS = [*loops.FACTORIES, "asyncio+aiofastnet", "uvloop+aiofastnet"]
 BACKLOG = 1024  # more than the connections of any run: none of them shall have to knock twice
+CERTIFICATE = Path(__file__).resolve().parents[2] / "tests/unit/localhost.pem"  # with its key
 LARGEST_DATAGRAM = 65507
 STREAM_READ = 256 * 1024  # read(n) of a stream: all that has come
 SOCK_READ = 64 * 1024  # sock_recv(n) allocates n bytes: what programs usually ask for
@@ -90,10 +92,16 @@ class DatagramEcho(asyncio.DatagramProtocol):
         self.transport.sendto(data, peer)
 
 
-async def serve_protocol(protocol):
+def tls():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+async def serve_protocol(protocol, ssl=None):
     sock, port = bound()
-    server = await asyncio.get_running_loop().create_server(protocol, sock=sock, backlog=BACKLOG)
-    ready("tcp", port)
+    server = await asyncio.get_running_loop().create_server(protocol, sock=sock, backlog=BACKLOG, ssl=ssl)
+    ready("tls" if ssl else "tcp", port)
     return server
 
 
@@ -105,7 +113,15 @@ async def tcp_buffered(args):
     return await serve_protocol(BufferedEcho)
 
 
-async def serve_streams(start_server):
+async def tls_protocol(args):
+    return await serve_protocol(Echo, tls())
+
+
+async def tls_buffered(args):
+    return await serve_protocol(BufferedEcho, tls())
+
+
+async def serve_streams(start_server, ssl=None):
     async def answer(reader, writer):
         while data := await reader.read(STREAM_READ):
             writer.write(data)
@@ -113,13 +129,17 @@ async def serve_streams(start_server):
         writer.close()
 
     sock, port = bound()
-    server = await start_server(answer, sock=sock, backlog=BACKLOG)
-    ready("tcp", port)
+    server = await start_server(answer, sock=sock, backlog=BACKLOG, ssl=ssl)
+    ready("tls" if ssl else "tcp", port)
     return server
 
 
 async def tcp_streams(args):
     return await serve_streams(asyncio.start_server)
+
+
+async def tls_streams(args):
+    return await serve_streams(asyncio.start_server, tls())
 
 
 async def tcp_own_streams(args):
@@ -264,6 +284,7 @@ class Case(NamedTuple):
     largest: int | None = None  # message
     connections: tuple = ()  # so many, whatever run.py is asked for
     needs: str | None = None  # a module
+    options: tuple = ()  # of load.c
 
 
 ANY = (0,)  # the size of a message is not part of the question
@@ -280,6 +301,12 @@ CASES = {
     "http_httptools": Case("HTTP by httptools", http_httptools, mode="http", sizes=ANY, needs="httptools"),
     "http_aiohttp": Case("HTTP by aiohttp", http_aiohttp, mode="http", sizes=ANY, needs="aiohttp"),
     "http_uvicorn": Case("HTTP by uvicorn", http_uvicorn, mode="http", sizes=ANY, needs="uvicorn"),
+    "tls_protocol": Case("TLS protocol echo", tls_protocol, limit="tls"),
+    "tls_buffered": Case("TLS buffered protocol echo", tls_buffered, limit="tls"),
+    "tls_streams": Case("TLS streams echo", tls_streams, limit="tls"),
+    "tls_connect": Case("TLS handshake, echo, close", tls_protocol, mode="connect", limit="tls", sizes=(64,)),
+    "tls_resume": Case("the same, resuming a session", tls_protocol, mode="connect", limit="tls", sizes=(64,),
+                       options=("--resume",)),
     "spawn": Case("spawn `/bin/true` and wait", spawn, mode=None, sizes=ANY, connections=(1, 8)),
 }
 
