@@ -2,26 +2,12 @@
 
 import loops
 
+from micro import stream_exactly
+
 TITLE = "`reader.readexactly(40)`, asyncfast's reader"
-OPS = 50_000
+OPS = stream_exactly.OPS
 FLOOR = None
-CHUNK = 100  # messages that come at once
 
 
 def bench(loop, n):
-    def feed(reader, left):
-        reader.feed_data(b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" * CHUNK)
-        if left > CHUNK:
-            loop.call_soon(feed, reader, left - CHUNK)
-        else:
-            reader.feed_eof()
-
-    async def main():
-        reader = loops.own(loop, "StreamReader")(loop=loop)
-        feed(reader, n)
-        done = 0
-        while done < n and await reader.readexactly(40):
-            done += 1
-        return done
-
-    return lambda: loop.run_until_complete(main())
+    return stream_exactly.bench(loop, n, loops.own(loop, "StreamReader"))

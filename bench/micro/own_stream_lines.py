@@ -2,26 +2,12 @@
 
 import loops
 
+from micro import stream_lines
+
 TITLE = "`async for line in reader`, per line, asyncfast's reader"
-OPS = 50_000
+OPS = stream_lines.OPS
 FLOOR = None
-CHUNK = 100  # lines that come at once
 
 
 def bench(loop, n):
-    def feed(reader, left):
-        reader.feed_data(b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n" * CHUNK)
-        if left > CHUNK:
-            loop.call_soon(feed, reader, left - CHUNK)
-        else:
-            reader.feed_eof()
-
-    async def main():
-        reader = loops.own(loop, "StreamReader")(loop=loop)
-        feed(reader, n)
-        done = 0
-        async for line in reader:
-            done += 1
-        return done
-
-    return lambda: loop.run_until_complete(main())
+    return stream_lines.bench(loop, n, loops.own(loop, "StreamReader"))

@@ -8,7 +8,7 @@ FLOOR = None
 CHUNK = 100  # lines that come at once
 
 
-def bench(loop, n):
+def bench(loop, n, new=asyncio.StreamReader):
     def feed(reader, left):
         reader.feed_data(b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n" * CHUNK)
         if left > CHUNK:
@@ -17,7 +17,7 @@ def bench(loop, n):
             reader.feed_eof()
 
     async def main():
-        reader = asyncio.StreamReader(loop=loop)
+        reader = new(loop=loop)
         feed(reader, n)
         done = 0
         async for line in reader:
