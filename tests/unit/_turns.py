@@ -17,6 +17,12 @@ def turn(loop, count=1):
         loop.run_forever()
 
 
+async def settle(turns=5):
+    """The same from within: let the others run for so many turns."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
 def until(loop, condition):
     while not condition():
         loop.call_later(0.0005, loop.stop)

@@ -9,15 +9,10 @@ import sys
 
 import pytest
 
-from _turns import EACH
+from _turns import EACH, settle
 
 FAMILIES = [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX]
 WITH_FAMILIES = EACH("family", FAMILIES, ids=lambda f: f.name)
-
-
-async def settle(turns=5):
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

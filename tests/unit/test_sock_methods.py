@@ -11,6 +11,8 @@ import weakref
 
 import pytest
 
+from _turns import settle
+
 
 @pytest.fixture
 def pair():
@@ -19,11 +21,6 @@ def pair():
     right.setblocking(False)
     with left, right:
         yield left, right
-
-
-async def settle(turns=5):
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 async def test_there_already(loop, pair):
