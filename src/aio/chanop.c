@@ -117,18 +117,8 @@ static PyObject *
 chanop_tp_iternext(AfChanOp *op)
 {
     PyObject *result;
-    switch (chanop_am_send(op, Py_None, &result)) {
-    case PYGEN_NEXT:
-        return result;
-    case PYGEN_RETURN:
-        if (result != Py_None) {        /* None needs no StopIteration */
-            af_set_stop_iteration(result);
-        }
-        Py_DECREF(result);
-        return NULL;
-    default:
-        return NULL;
-    }
+    PySendResult how = chanop_am_send(op, Py_None, &result);
+    return af_next(how, result);
 }
 
 static PyObject *
@@ -179,21 +169,11 @@ chanop_was_forgotten(const AfChanOp *op)
     return op->stage == AF_CHANOP_NEW && op->kind != AF_CHANOP_NEXT;
 }
 
-/* As of any coroutine. */
 static void
 chanop_tp_finalize(PyObject *self)
 {
-    AfChanOp *op = (AfChanOp *)self;
-    if (!chanop_was_forgotten(op)) {
-        return;
-    }
-    PyObject *raised = PyErr_GetRaisedException();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'Channel.%s' was never awaited",
-                         chanop_names[(int)op->kind]) < 0) {
-        PyErr_WriteUnraisable(self);
-    }
-    if (raised != NULL) {
-        PyErr_SetRaisedException(raised);
+    if (chanop_was_forgotten((AfChanOp *)self)) {
+        af_never_awaited(self);
     }
 }
 

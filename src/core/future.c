@@ -772,18 +772,8 @@ static PyObject *
 future_iter_tp_iternext(AfFutureIter *it)
 {
     PyObject *result;
-    switch (future_iter_am_send(it, Py_None, &result)) {
-    case PYGEN_NEXT:
-        return result;
-    case PYGEN_RETURN:
-        if (result != Py_None) {
-            af_set_stop_iteration(result);
-        }
-        Py_DECREF(result);
-        return NULL;
-    default:
-        return NULL;
-    }
+    PySendResult how = future_iter_am_send(it, Py_None, &result);
+    return af_next(how, result);
 }
 
 static PyObject *
@@ -794,6 +784,21 @@ future_iter_send(AfFutureIter *it, PyObject *Py_UNUSED(value))
         PyErr_SetNone(PyExc_StopIteration);
     }
     return result;
+}
+
+/* As of any coroutine. */
+AF_API void
+af_never_awaited(PyObject *coroutine)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *name = af_get_attr(coroutine, "__qualname__");
+    if (name == NULL || PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%U' was never awaited", name) < 0) {
+        PyErr_WriteUnraisable(coroutine);
+    }
+    Py_XDECREF(name);
+    if (raised != NULL) {
+        PyErr_SetRaisedException(raised);
+    }
 }
 
 /* throw(exc) and the older throw(type, value, traceback): what is raised goes back to the coroutine that awaits. */

@@ -75,6 +75,20 @@ af_sent(PySendResult how, PyObject *result)
     return how == PYGEN_ERROR ? NULL : result;
 }
 
+/* What tp_iternext gives, if am_send gave that: None needs no StopIteration. */
+static inline PyObject *
+af_next(PySendResult how, PyObject *result)
+{
+    if (how == PYGEN_RETURN) {
+        if (result != Py_None) {
+            af_set_stop_iteration(result);
+        }
+        Py_CLEAR(result);
+    }
+    return how == PYGEN_ERROR ? NULL : result;
+}
+
+AF_API void af_never_awaited(PyObject *coroutine);      /* the RuntimeWarning; keeps the exception that is being raised */
 AF_API PyObject *af_raise_thrown(PyObject *const *args, Py_ssize_t nargs);      /* always NULL, with the exception set */
 
 static inline int

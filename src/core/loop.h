@@ -70,6 +70,14 @@ typedef struct AfLoop {
 
 AF_API int af_loop_setup(PyObject *module, AfState *st);
 
+/* The loop of ours that is stepping a task in this thread, borrowed; NULL: none, or another thread's loop did so last. */
+static inline AfLoop *
+af_loop_stepping(const AfState *st)
+{
+    AfLoop *loop = st->stepping;
+    return loop != NULL && loop->thread == PyThread_get_thread_ident() ? loop : NULL;
+}
+
 #define AF_READ_SIZE ((size_t)256 * 1024)
 AF_API char *af_loop_read_buffer(AfLoop *loop);  /* AF_READ_SIZE bytes, for as long as no Python runs; or NULL */
 

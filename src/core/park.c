@@ -15,11 +15,10 @@
 AF_API PyObject *
 af_park_running_loop(AfState *st)
 {
-    AfLoop *loop = st->stepping;
-    if (af_likely(loop != NULL && loop->thread == PyThread_get_thread_ident())) {
+    AfLoop *loop = af_loop_stepping(st);
+    if (af_likely(loop != NULL)) {
         return Py_NewRef((PyObject *)loop);
     }
-    /* none of ours steps a task, or another thread's did so last */
     PyObject *running = PyObject_CallNoArgs(st->get_running_loop);
     if (running == Py_None) {
         Py_DECREF(running);

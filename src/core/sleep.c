@@ -95,9 +95,8 @@ sleep_pass_on(AfSleep *s, PyObject *arg, PyObject **result)
 static AfTask *
 sleep_current_task(AfState *st)
 {
-    AfLoop *loop = st->stepping;
-    if (af_unlikely(loop == NULL || loop->thread != PyThread_get_thread_ident())) {
-        /* another thread's loop set it last */
+    AfLoop *loop = af_loop_stepping(st);
+    if (af_unlikely(loop == NULL)) {
         PyObject *running = PyObject_CallNoArgs(st->get_running_loop);
         if (running == NULL) {
             PyErr_Clear();
@@ -173,18 +172,8 @@ static PyObject *
 sleep_tp_iternext(AfSleep *s)
 {
     PyObject *result;
-    switch (sleep_am_send(s, Py_None, &result)) {
-    case PYGEN_NEXT:
-        return result;
-    case PYGEN_RETURN:
-        if (result != Py_None) {        /* None needs no StopIteration */
-            af_set_stop_iteration(result);
-        }
-        Py_DECREF(result);
-        return NULL;
-    default:
-        return NULL;
-    }
+    PySendResult how = sleep_am_send(s, Py_None, &result);
+    return af_next(how, result);
 }
 
 static PyObject *

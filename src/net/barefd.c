@@ -7,6 +7,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+AF_API PyObject *
+af_socket_of_fd(int family, int type, int proto, int fd)
+{
+    PyObject *module = PyImport_ImportModule("socket");
+    /* SOCK_NONBLOCK tells it that the fd is non-blocking already */
+    PyObject *sock = module == NULL ? NULL
+                                    : af_call_method(module, "socket", "iiii", family, type | SOCK_NONBLOCK, proto, fd);
+    Py_XDECREF(module);
+    return sock;
+}
+
+AF_API int
+af_socket_int(PyObject *sock, const char *name, int *value)
+{
+    PyObject *attr = af_get_attr(sock, name);
+    *value = attr == NULL ? -1 : (int)PyLong_AsLong(attr);
+    Py_XDECREF(attr);
+    return *value == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
 AF_API void
 af_transport_own_fd(AfTransport *t, int fd, int family, int proto)
 {
@@ -29,19 +49,16 @@ af_transport_drop_fd(AfTransport *t)
 static PyObject *
 bare_socket(AfTransport *t)
 {
-    PyObject *module = PyImport_ImportModule("socket"), *sock = NULL;
-    if (module != NULL && t->owns_fd) {
-        /* SOCK_NONBLOCK tells it that the fd is non-blocking already */
-        sock = af_call_method(module, "socket", "iiii", t->family, SOCK_STREAM | SOCK_NONBLOCK, t->proto, t->fd);
+    if (t->owns_fd) {
+        return af_socket_of_fd(t->family, SOCK_STREAM, t->proto, t->fd);
     }
-    else if (module != NULL) {
-        sock = af_call_method(module, "socket", "iii", t->family, SOCK_STREAM, t->proto);
-        PyObject *res = sock == NULL ? NULL : af_call_method(sock, "close", NULL);
-        if (res == NULL) {
-            Py_CLEAR(sock);
-        }
-        Py_XDECREF(res);
+    PyObject *module = PyImport_ImportModule("socket");
+    PyObject *sock = module == NULL ? NULL : af_call_method(module, "socket", "iii", t->family, SOCK_STREAM, t->proto);
+    PyObject *res = sock == NULL ? NULL : af_call_method(sock, "close", NULL);
+    if (res == NULL) {
+        Py_CLEAR(sock);
     }
+    Py_XDECREF(res);
     Py_XDECREF(module);
     return sock;
 }

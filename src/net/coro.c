@@ -238,20 +238,11 @@ coro_tp_repr(AfCoro *c)
     return PyUnicode_FromFormat("<coroutine object %s at %p>", c->kind->qualname, c);
 }
 
-/* As of any coroutine. */
 static void
 coro_tp_finalize(PyObject *self)
 {
-    AfCoro *c = (AfCoro *)self;
-    if (c->stage != CORO_NEW) {
-        return;
-    }
-    PyObject *raised = PyErr_GetRaisedException();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%s' was never awaited", c->kind->qualname) < 0) {
-        PyErr_WriteUnraisable(self);
-    }
-    if (raised != NULL) {
-        PyErr_SetRaisedException(raised);
+    if (((AfCoro *)self)->stage == CORO_NEW) {
+        af_never_awaited(self);
     }
 }
 

@@ -200,15 +200,6 @@ static PyGetSetDef listener_getset[] = {
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
 static int
-listener_int(PyObject *sock, const char *name, int *value)
-{
-    PyObject *attr = af_get_attr(sock, name);
-    *value = attr == NULL ? -1 : (int)PyLong_AsLong(attr);
-    Py_XDECREF(attr);
-    return *value == -1 && PyErr_Occurred() ? -1 : 0;
-}
-
-static int
 listener_tp_init(AfListener *l, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"loop", "sock", "protocol_factory", "server", "backlog", "context", NULL};
@@ -224,7 +215,7 @@ listener_tp_init(AfListener *l, PyObject *args, PyObject *kwargs)
         return -1;
     }
     l->fd = PyObject_AsFileDescriptor(sock);
-    if (l->fd < 0 || listener_int(sock, "family", &l->family) < 0 || listener_int(sock, "proto", &l->proto) < 0) {
+    if (l->fd < 0 || af_socket_int(sock, "family", &l->family) < 0 || af_socket_int(sock, "proto", &l->proto) < 0) {
         return -1;
     }
     l->call.context = af_context_take((AfLoop *)loop, &l->call.shared);

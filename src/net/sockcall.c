@@ -254,13 +254,9 @@ accept_take(AfSockOp *s, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 accept_socket(AfSockOp *s, int fd)
 {
-    /* SOCK_NONBLOCK tells it that the fd is non-blocking already */
-    PyObject *proto = af_get_attr(s->sock, "proto"), *conn = NULL;
-    if (proto != NULL) {
-        conn = PyObject_CallFunction(s->loop->st->plain_socket, "iiOi", s->family,
-                                     sockcall_option(fd, SO_TYPE) | SOCK_NONBLOCK, proto, fd);
-    }
-    Py_XDECREF(proto);
+    int proto;
+    PyObject *conn = af_socket_int(s->sock, "proto", &proto) < 0
+                         ? NULL : af_socket_of_fd(s->family, sockcall_option(fd, SO_TYPE), proto, fd);
     if (conn == NULL) {
         close(fd);
     }

@@ -228,20 +228,11 @@ sockop_tp_repr(AfSockOp *s)
     return PyUnicode_FromFormat("<coroutine object Loop.%s at %p>", s->call->name, s);
 }
 
-/* As of any coroutine. */
 static void
 sockop_tp_finalize(PyObject *self)
 {
-    AfSockOp *s = (AfSockOp *)self;
-    if (s->stage != SOCKOP_NEW) {
-        return;
-    }
-    PyObject *raised = PyErr_GetRaisedException();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'Loop.%s' was never awaited", s->call->name) < 0) {
-        PyErr_WriteUnraisable(self);
-    }
-    if (raised != NULL) {
-        PyErr_SetRaisedException(raised);
+    if (((AfSockOp *)self)->stage == SOCKOP_NEW) {
+        af_never_awaited(self);
     }
 }
 

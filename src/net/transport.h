@@ -108,6 +108,10 @@ af_would_block(int error)
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
+/* socket.socket(family, type, proto, fd), non-blocking as fd is already, which owns fd from here on; NULL: it does not. */
+AF_API PyObject *af_socket_of_fd(int family, int type, int proto, int fd);
+AF_API int af_socket_int(PyObject *sock, const char *name, int *value);        /* an attribute: 0 or -1 */
+
 /* An accepted fd without a socket object, barefd.c. */
 AF_API void af_transport_own_fd(AfTransport *t, int fd, int family, int proto);
 AF_API int af_transport_need_socket(AfTransport *t);           /* sock and extra info are there: 0 or -1 */
