@@ -406,7 +406,7 @@ def sum_of(seed, loop):
     """Senders, receivers and whoever cancels them, at random: each item sent is received once, no other is."""
     rng = random.Random(seed)
     channel = Channel(rng.choice([0, 1, 1, 2, 5]))
-    sent, refused, got, doubtful = [], [], [], []
+    sent, refused, got = [], [], []
 
     async def send(item):
         try:
