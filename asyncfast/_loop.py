@@ -16,6 +16,7 @@ from asyncio import base_events, events, format_helpers, futures, tasks
 from asyncio.log import logger
 
 from . import _core, _introspect, _streams
+from ._processes import Processes
 from ._streams import are_asyncios as streams_are_asyncios  # noqa: F401 (a hook of _core)
 from ._transports import (  # noqa: F401 (the hooks of _core)
     Transports, accept_failed, accepted_debug, accepted_failed, pipe_closed_by_peer, pipe_info, pipe_repr, pipe_write_to_lost,
@@ -37,6 +38,7 @@ BASE_HOOKS = {
     "SelectorEventLoop": (
         "_add_reader", "_add_writer", "_remove_reader", "_remove_writer", "_make_self_pipe", "_close_self_pipe",
         "_read_from_self", "_add_callback_signalsafe", "add_signal_handler", "remove_signal_handler", "close",
+        "_make_subprocess_transport", "_child_watcher_callback",
     ),
 }
 
@@ -68,7 +70,7 @@ def _option(value, variable):
     return os.environ.get(variable, "") not in ("", "0") if value is None else bool(value)
 
 
-class Loop(_core.Loop, Transports, asyncio.SelectorEventLoop):
+class Loop(_core.Loop, Transports, Processes, asyncio.SelectorEventLoop):
     """An asyncio event loop whose scheduling is C.
 
     await_values: let `await x` give x for a plain value x (numbers, strings, bytes, containers) while this loop runs;
