@@ -633,8 +633,11 @@ transport_get_extra_info(AfTransport *t, PyObject *args, PyObject *kwargs)
         af_transport_send_held(t) < 0) {        /* whoever asks for the socket will do something to it */
         return NULL;
     }
-    if (t->no_socket && transport_asks_for_socket(name) && af_transport_need_socket(t) < 0) {
-        return NULL;
+    if (transport_asks_for_socket(name)) {
+        t->socket_shown = 1;
+        if (af_transport_need_socket(t) < 0) {
+            return NULL;
+        }
     }
     if (af_unlikely(t->io.extra == NULL)) {         /* not made yet, or somebody has deleted it */
         PyErr_SetString(PyExc_AttributeError, "_extra");
@@ -776,6 +779,7 @@ transport_get_has_fd(AfTransport *t, void *Py_UNUSED(closure))
 static PyObject *
 transport_get_extra(AfTransport *t, void *Py_UNUSED(closure))
 {
+    t->socket_shown = 1;
     if (af_transport_need_socket(t) < 0) {
         return NULL;
     }

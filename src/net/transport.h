@@ -51,6 +51,7 @@ typedef struct AfTransport {
     char fd_in_sock;            /* sock is a socket of _socket, which keeps its fd right behind the head */
     char is_pipe, writes_only;  /* sock is a file, maybe; to be readable means that the reader has gone */
     char made;                  /* __init__() was called */
+    char socket_shown;          /* somebody asked for the extra info "socket" */
     char owns_fd, no_socket;    /* accepted: the fd is ours to close; no socket object was made of it yet, see barefd.c */
     short family, proto;        /* with which one is made */
     size_t high_water, low_water;               /* bytes */

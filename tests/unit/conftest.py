@@ -7,6 +7,7 @@ import gc
 import socket
 import struct
 import warnings
+import weakref
 
 import pytest
 from _turns import Notes, turn
@@ -34,16 +35,16 @@ class Connection:
 
     def __init__(self, loop, protocol=None, buffered=False, sockets=None, made=True, **then):
         self.loop, self.protocol = loop, protocol or (BufferedNotes if buffered else Notes)(**then)
-        self.sock, self.peer = sockets or socket.socketpair()
-        for sock in (self.sock, self.peer):
-            sock.setblocking(False)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
-        self.fd = self.sock.fileno()
+        sock, self.peer = sockets or socket.socketpair()
+        for each in (sock, self.peer):
+            each.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+        self.fd = sock.fileno()
+        self._sock = weakref.ref(sock)      # whose socket somebody else keeps, that transport holds nothing back
         if made:
-            self.transport, _ = loop.run_until_complete(
-                loop.connect_accepted_socket(lambda: self.protocol, self.sock))
+            self.transport, _ = loop.run_until_complete(loop.connect_accepted_socket(lambda: self.protocol, sock))
         else:
-            self.transport = loop._make_socket_transport(self.sock, self.protocol)
+            self.transport = loop._make_socket_transport(sock, self.protocol)
 
     def __getattr__(self, name):
         return getattr(self.transport, name)
@@ -51,6 +52,15 @@ class Connection:
     @property
     def calls(self):
         return self.protocol.calls
+
+    @property
+    def sock(self):
+        """The transport's socket; once that is no more, a closed one."""
+        sock = self._sock()
+        if sock is None:
+            sock = socket.socket()
+            sock.close()
+        return sock
 
     def do(self, call, inside=True):
         """What it returns, called from a callback of the loop."""

@@ -525,13 +525,14 @@ def test_unclosed(loop, connect, kind):
     """A transport that nobody holds any more and that does not read: a warning, and the socket is closed."""
     connection = connect()
     connection.pause_reading()
+    sock = connection.sock
     name = "SocketTransport" if kind.fast else "_SelectorSocketTransport"
     with pytest.warns(ResourceWarning, match=f"^unclosed transport <{name} fd={connection.fd} read=idle ") as caught:
         transport, protocol = drop(connection)
         gc.collect()
     caught.clear()
     gc.collect()
-    assert transport() is None and protocol() is None and connection.sock.fileno() == -1
+    assert transport() is None and protocol() is None and sock.fileno() == -1
     assert connection.peer.recv(1) == b""
     connection.transport = type("", (), {"abort": int})()
 
@@ -571,6 +572,7 @@ def test_unclosed_and_kept_by_the_warning(loop, connect, outcome):
     """Whoever records warnings has the transport back: everything may be called, nothing happens."""
     connection = connect()
     connection.pause_reading()
+    sock = connection.sock          # which would warn as well
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         drop(connection)
@@ -578,7 +580,7 @@ def test_unclosed_and_kept_by_the_warning(loop, connect, outcome):
     transport = connection.transport = caught[0].source
     del caught
     connection.protocol = transport.get_protocol()
-    assert connection.calls == ["connection_made"]
+    assert connection.calls == ["connection_made"] and sock.fileno() == -1
     loop.set_exception_handler(lambda loop, context: None)
     for call in (lambda: transport.write(b"x"), lambda: transport.write(BIG), lambda: transport.is_closing(),
                  lambda: transport.resume_reading(), lambda: transport.write_eof(), lambda: repr(transport),

@@ -317,16 +317,20 @@ def test_written_before_an_error(both, error):
     both(play)
 
 
+@EACH("kept", [None, lambda connection: connection.get_extra_info("socket"),
+               lambda connection: connection.transport._extra["socket"],
+               lambda connection: asyncio.trsock.TransportSocket(connection.sock)], ids=["asked for", "kept", "extra", "own"])
 @EACH("how", [lambda sock: sock.shutdown(socket.SHUT_WR), lambda sock: sock._sock.send(b"behind"),
               lambda sock: os.write(sock.fileno(), b"behind")], ids=["shutdown", "send", "write"])
-def test_what_is_done_to_the_socket_comes_after_what_was_written(both, how):
+def test_what_is_done_to_the_socket_comes_after_what_was_written(both, how, kept):
     def play(connect):
         connection = connect()
+        sock = kept and kept(connection)
 
         def callback():
             connection.write(b"first,")
             connection.write(b"second,")
-            how(connection.get_extra_info("socket"))
+            how(sock or connection.get_extra_info("socket"))
 
         connection.do(callback)
         return connection.read()
