@@ -84,17 +84,17 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
 
     def _reap(self):
         process = self._proc
-        if process.returncode is not None:
-            return process.returncode
         which = (os.P_PID, process.pid) if self._pidfd is None else (os.P_PIDFD, self._pidfd.fileno())
-        try:
-            os.waitid(*which, os.WEXITED | os.WNOWAIT)      # is it there?  Popen says 0 if it is not
-        except ChildProcessError:
-            with process._waitpid_lock:                     # in another thread it may be just about to know
-                if process.returncode is None:
+        with process._waitpid_lock:         # in another thread Popen may be just about to know
+            if process.returncode is None:
+                try:
+                    found = os.waitid(*which, os.WEXITED)
+                except ChildProcessError:
                     logger.warning("child process pid %d exit status already read:  will report returncode 255", process.pid)
                     process.returncode = 255
-        return process.wait()
+                else:
+                    process.returncode = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        return process.returncode
 
     def _process_exited(self, returncode):
         super()._process_exited(returncode)
