@@ -81,7 +81,7 @@ def environment():
 @contextlib.contextmanager
 def serving(case, name, programs, cpu, folder):
     """A server in a process of its own on core `cpu`: (pid, address for load.c)."""
-    path = Path(folder) / "socket"
+    path = Path(folder) / name
     path.unlink(missing_ok=True)
     if name == LIMIT:
         limit = server.CASES[case].limit
@@ -97,8 +97,6 @@ def serving(case, name, programs, cpu, folder):
             if not line.startswith("READY "):
                 raise Failed(last_line(complaints) or "the server did not start")
             yield process.pid, line.split()[1]
-            if process.poll() is not None:
-                raise Failed(last_line(complaints) or f"the server ended, exit code {process.returncode}")
         finally:
             process.kill()
             process.communicate()
@@ -124,16 +122,15 @@ def loaded(programs, cpu, case, address, size, connections, warm_up, seconds, pi
     return finished([*command, f"--size={size}"] if size else command, warm_up + seconds, cpu)
 
 
-def one(row, name, programs, cpus, folder, seconds):
-    """One measurement, {figure: value}, in processes of its own."""
-    case, warm_up = server.CASES[row["case"]], max(0.2, seconds / 5)
-    if case.mode:
-        with serving(row["case"], name, programs, cpus[0], folder) as (pid, address):
-            result = loaded(programs, cpus[1], case, address, row["size"], row["connections"], warm_up, seconds, pid)
-    else:
-        command = [sys.executable, str(HERE / "server.py"), row["case"], name, f"--at-once={row['connections']}",
-                   f"--warm-up={warm_up}", f"--seconds={seconds}"]  # fmt: skip
-        result = finished(command, warm_up + seconds, cpus[0])
+def spawned(row, name, cpu, warm_up, seconds):
+    """What a case without a load says of itself, in a process of its own."""
+    command = [sys.executable, str(HERE / "server.py"), row["case"], name, f"--at-once={row['connections']}",
+               f"--warm-up={warm_up}", f"--seconds={seconds}"]  # fmt: skip
+    return finished(command, warm_up + seconds, cpu)
+
+
+def checked(row, result):
+    """A result with the figures that are computed from others."""
     if result["errors"] or not result["requests"]:
         failures = f"{result['errors']} of {row['connections']} connections failed: {result['error']}"
         raise Failed(failures if result["errors"] else "no request was answered")
@@ -162,35 +159,79 @@ def rows(cases, sizes, connections):
 
 
 def measure(table, names, rounds, seconds):
-    """Fills in each row's {loop: {"runs": [...], figure: median, "spread"}}, or {"failed": reason}."""
-    jobs = [(row, name) for row in table for name in names if name != LIMIT or server.CASES[row["case"]].limit]
+    """Fills in each row's {loop: {"runs": [...], figure: median}}, or {"failed": reason}.
+
+    The servers of a row run side by side, idle but for the one that has the load, for a short while each in turn: what
+    disturbs the machine for longer than a round disturbs all of them alike.
+    """
     begun, cpus = time.monotonic(), cores()
     with tempfile.TemporaryDirectory() as folder:
         programs = compiled(folder, any(server.CASES[row["case"]].limit == "tls" for row in table))
         try:
-            for number in range(rounds):
-                for position, (row, name) in enumerate(jobs):
-                    report.progress(number * len(jobs) + position, rounds * len(jobs), begun,
-                                    f"round {number + 1} of {rounds}: {row['title']} on {name}",
-                                    line=name == names[0])  # fmt: skip
-                    entry = row["loops"].setdefault(name, {"runs": []})
-                    if "failed" in entry:
-                        continue
-                    try:
-                        entry["runs"].append(one(row, name, programs, cpus, folder, seconds))
-                    except Failed as error:
-                        entry["failed"] = str(error)
-                        report.say(f"{row['title']} on {name} failed: {error}")
+            for position, row in enumerate(table):
+                mine = [name for name in names if name != LIMIT or server.CASES[row["case"]].limit]
+                row["loops"] = {name: {"runs": []} for name in mine}
+                for number in side_by_side(row, programs, cpus, folder, rounds, seconds):
+                    report.progress(position * rounds + number, len(table) * rounds, begun,
+                                    f"{row['title']}, round {number + 1} of {rounds}", line=number == 0)  # fmt: skip
         except KeyboardInterrupt:
             print("\ninterrupted: showing what there is", file=sys.stderr)
     report.say()
-    for entry in [entry for row in table for entry in row["loops"].values()]:
-        if entry["runs"] and "failed" not in entry:
-            for figure in FIGURES:
-                entry[figure] = statistics.median(run[figure] for run in entry["runs"])
-            entry["spread"] = entry["cpu"] / min(run["cpu"] for run in entry["runs"]) - 1
-            entry["starved"] = max(run["starved"] for run in entry["runs"])
-            entry["lost"] = sum(run["resent"] for run in entry["runs"]) / sum(run["requests"] for run in entry["runs"])
+    for row in table:
+        summarize(row)
+
+
+def side_by_side(row, programs, cpus, folder, rounds, seconds):
+    """All rounds of a row; yields the number of each before it."""
+    case, warm_up = server.CASES[row["case"]], max(0.04, seconds / 5)
+    servers = {}
+    with contextlib.ExitStack() as stack:
+        for name, entry in row["loops"].items():
+            with failing(row, name, entry):
+                if case.mode:
+                    servers[name] = stack.enter_context(serving(row["case"], name, programs, cpus[0], folder))
+        for number in range(rounds):
+            yield number
+            for name, entry in row["loops"].items():
+                if "failed" in entry:
+                    continue
+                warmed = warm_up if number else warm_up + 0.3
+                with failing(row, name, entry):
+                    if case.mode:
+                        pid, address = servers[name]
+                        result = loaded(programs, cpus[1], case, address, row["size"], row["connections"], warmed, seconds, pid)
+                    else:
+                        result = spawned(row, name, cpus[0], warmed, seconds)
+                    entry["runs"].append(checked(row, result))
+
+
+@contextlib.contextmanager
+def failing(row, name, entry):
+    """What fails in here is the entry's."""
+    try:
+        yield
+    except Failed as error:
+        entry["failed"] = str(error)
+        report.say(f"{row['title']} on {name} failed: {error}")
+
+
+def summarize(row):
+    """Medians; and "relative", the median of a loop's CPU time against the mean of all in the same round."""
+    good = {name: entry for name, entry in row["loops"].items() if entry["runs"] and "failed" not in entry}
+    rounds = min((len(entry["runs"]) for entry in good.values()), default=0)
+    means = [statistics.geometric_mean(entry["runs"][i]["cpu"] for entry in good.values()) for i in range(rounds)]
+    for entry in good.values():
+        runs = entry["runs"] = entry["runs"][:rounds]       # an interrupted round has not been all the way round
+        for figure in FIGURES:
+            entry[figure] = statistics.median(run[figure] for run in runs)
+        entry["relative"] = statistics.median(run["cpu"] / mean for run, mean in zip(runs, means))
+        entry["starved"] = max(run["starved"] for run in runs)
+        entry["lost"] = sum(run["resent"] for run in runs) / sum(run["requests"] for run in runs)
+
+
+def ratios(ours, other):
+    """Of CPU times, round by round."""
+    return [mine["cpu"] / its["cpu"] for mine, its in zip(ours["runs"], other["runs"])]
 
 
 def results(args):
@@ -201,8 +242,8 @@ def results(args):
     names = [name for name in server.installed() if name in args.loops]
     if not cases or not names:
         sys.exit("no such case, or nothing of what it takes is installed")
-    rounds = args.rounds or (3 if args.quick else 5)
-    seconds = args.seconds or (0.5 if args.quick else 2)
+    rounds = args.rounds or (3 if args.quick else 11)
+    seconds = args.seconds or (0.1 if args.quick else 0.3)
     data = {
         "date": datetime.date.today().isoformat(),
         "python": report.python(),
@@ -233,18 +274,20 @@ def overview(data):
     names = [*data["versions"], LIMIT]
     lines = []
     for row in data["rows"]:
-        cpu = {name: entry["cpu"] for name, entry in row["loops"].items() if "cpu" in entry}
-        rivals = [name for name in cpu if name not in (loops.OURS, LIMIT)]
-        best = min(rivals, key=cpu.get, default="")
+        good = {name: entry for name, entry in row["loops"].items() if "cpu" in entry}
+        rivals = [name for name in good if name not in (loops.OURS, LIMIT)]
+        best = min(rivals, key=lambda name: good[name]["relative"], default="")
         cells = [row["title"]]
         for name in names:
-            value = f"{cpu[name]:.1f}" if name in cpu else "failed" if "failed" in row["loops"].get(name, ()) else ""
+            value = f"{good[name]['cpu']:.1f}" if name in good else "failed" if "failed" in row["loops"].get(name, ()) else ""
             cells.append(f"**{value}**" if name == best else value)
-        ratios = [f"{cpu[loops.OURS] / cpu[other]:.2f}" if loops.OURS in cpu and other in cpu else ""
-                  for other in (best, LIMIT)]  # fmt: skip
-        spread = max((entry["spread"] for entry in row["loops"].values() if "spread" in entry), default=0)
-        lines.append([*cells, best, *ratios, f"{spread:.0%}"])
-    return table(["case", *names, "best rival", "asyncfast / best", "asyncfast / C", "spread"], lines)
+        compared = [ratios(good[loops.OURS], good[other]) if loops.OURS in good and other in good else []
+                    for other in (best, LIMIT)]  # fmt: skip
+        for found in compared:
+            cells.append(f"{statistics.median(found):.2f}" if found else "")
+        low, _, high = statistics.quantiles(compared[0], n=4) if len(compared[0]) > 1 else (0, 0, 0)
+        lines.append([*cells[:-2], best, *cells[-2:], f"{(high - low) / 2:.2f}"])
+    return table(["case", *names, "best rival", "asyncfast / best", "asyncfast / C", "+-"], lines)
 
 
 def details(data):
@@ -292,9 +335,9 @@ def main():
     parser.add_argument("--loops", nargs="+", default=server.LOOPS, choices=server.LOOPS, metavar="LOOP")
     parser.add_argument("--sizes", type=numbers, metavar="N,N", help="bytes of a message (1024,10240,102400)")
     parser.add_argument("--connections", type=numbers, metavar="N,N", help="(1,50,400)")
-    parser.add_argument("--rounds", type=int, help="runs of each case on each loop (5)")
-    parser.add_argument("--seconds", type=float, help="of each run, after a fifth of it to warm up (2)")
-    parser.add_argument("--quick", action="store_true", help="1 KiB, 50 connections, 3 rounds of half a second")
+    parser.add_argument("--rounds", type=int, help="runs of each case on each loop (11)")
+    parser.add_argument("--seconds", type=float, help="of each run, after a fifth of it to warm up (0.3)")
+    parser.add_argument("--quick", action="store_true", help="1 KiB, 50 connections, 3 rounds of a tenth of a second")
     parser.add_argument("--load", metavar="FILE", help="show the results of an earlier --json, measure nothing")
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured")
     parser.add_argument("--table", metavar="FILE", default="-", help="write the tables (standard output)")

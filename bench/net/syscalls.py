@@ -59,7 +59,7 @@ def main():
 
     counts = {}
     with tempfile.TemporaryDirectory() as folder:
-        programs, cpus = run.compiled(folder), run.cores()
+        programs, cpus = run.compiled(folder, server.CASES[args.case].limit == "tls"), run.cores()
         for name in [*server.installed(), *([run.LIMIT] if server.CASES[args.case].limit else [])]:
             if not args.loops or name in args.loops:
                 try:
