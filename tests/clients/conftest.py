@@ -13,6 +13,7 @@ import shlex
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -21,7 +22,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import asyncfast
 import pytest
+from asyncfast import _tls
 from packaging.requirements import Requirement
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -29,7 +32,7 @@ README = Path(__file__).parents[2] / "README.md"
 REQUIRED = os.environ.get("ASYNCFAST_REQUIRE_CLIENTS", "0") != "0"
 DEADLINE = 30  # seconds, for what takes one or two
 #: variables by which a developer's shell would tell programs something
-OF_PROGRAMS = re.compile("PYTHON|ASYNCFAST_[AF]|PG|REDIS|UVICORN|GUNICORN|XDG|.*_PROXY$", re.I)
+OF_PROGRAMS = re.compile("PYTHON|ASYNCFAST_[AFT]|PG|REDIS|UVICORN|GUNICORN|XDG|.*_PROXY$", re.I)
 
 
 def missing(what):
@@ -178,13 +181,13 @@ def here(tmp_path):
 
 @pytest.fixture
 def run(start, here):
-    """run(command, name, env, code) runs NAME.py, and the code after it, as program.py; to its good end, and on
-    asyncfast, as it says itself."""
+    """run(command, name, env, code) runs NAME.py, and the code after it, as program.py, to its good end; the lines of its
+    output."""
     def run(command, name, env=(), code=""):
         (here / "program.py").write_text((here / f"{name}.py").read_text(encoding="utf-8") + code, encoding="utf-8")
         program = start(command, here, env)
         program.finish(0)
-        assert program.output.splitlines()[-1].startswith("asyncfast."), program.output
+        return program.output.splitlines()
 
     return run
 
@@ -200,13 +203,19 @@ def serve(start, here, port):
     return serve
 
 
-@pytest.fixture
-def port():
+@contextlib.contextmanager
+def reserved_port():
     """A port of 127.0.0.1 which the kernel gives to nobody, as it is bound here; the test's server can listen on it."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))
         yield holder.getsockname()[1]
+
+
+@pytest.fixture
+def port():
+    with reserved_port() as number:
+        yield number
 
 
 @pytest.fixture(scope="session")
@@ -220,6 +229,69 @@ def certificate(tmp_path_factory):
                    check=True, capture_output=True)
     path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
     return path
+
+
+# -- what programs are made of
+
+ENGINES = ("direct", "portable")
+
+
+def by_engine(name):
+    """What a program's environment says to have TLS by this engine."""
+    if name == "direct" and _tls.why_not_direct():
+        missing("an OpenSSL that can be called directly")
+    return {"ASYNCFAST_TLS": name}
+
+
+def check_inside(line, tls=None, streams=None):
+    """A line of inside.py: everything is asyncfast's, with TLS by that engine or without any, and with that module's
+    streams, if streams are in use."""
+    loop, engine, *classes = line.split()
+    assert loop == "asyncfast.Loop", line
+    assert not re.search(r" asyncio\._(Selector|SSL|Unix(Read|Write))", line), line
+    assert "asyncfast.SocketTransport" in classes, line
+    assert (engine if "asyncfast.SSLTransport" in classes else None) == tls, line
+    if streams:
+        assert [cls for cls in classes if cls.endswith(".StreamReader")] == [f"{streams}.StreamReader"], line
+
+
+@pytest.fixture(name="check_inside")
+def check_inside_fixture():
+    return check_inside
+
+
+class Site:
+    """Where a web server listens: plain, or over TLS by one of the engines, on both sides."""
+
+    def __init__(self, port, engine=None, certificate=None):
+        self.port, self.engine, self.certificate = port, engine, certificate
+        self.streams = None     # the module whose streams the server is to have, if it has any
+        self.env = {"URL": f"{'https' if engine else 'http'}://127.0.0.1:{port}", "PORT": str(port)}
+        if engine:
+            self.env |= {"CERTIFICATE": str(certificate)} | by_engine(engine)
+
+    def options(self, certificate, key):
+        """A server's options, which are called so."""
+        return f"{certificate} {self.certificate} {key} {self.certificate}" if self.engine else ""
+
+    def run(self, main):
+        """Run a client here."""
+        return asyncfast.run(main, loop_factory=lambda: asyncfast.new_event_loop(tls=self.engine))
+
+    async def connect(self):
+        """A pair of streams."""
+        tls = ssl.create_default_context(cafile=self.certificate) if self.engine else None
+        return await asyncfast.open_connection("127.0.0.1", self.port, ssl=tls)
+
+    def check(self, line):
+        check_inside(line, self.engine, self.streams)
+
+
+@pytest.fixture(params=["plain", *ENGINES])
+def site(request, port):
+    if request.param == "plain":
+        return Site(port)
+    return Site(port, request.param, request.getfixturevalue("certificate"))
 
 
 # -- the servers of clients
@@ -239,7 +311,7 @@ def tool_of_postgres(name):
 
 @pytest.fixture
 def postgres(start, folder, port, certificate):
-    """PostgreSQL, as somebody who is not root: what clients are told over "tcp", "unix" and "tls"."""
+    """PostgreSQL, as somebody who is not root: what clients are told over "tcp" and "unix", and over TLS for each engine."""
     initdb, server = tool_of_postgres("initdb"), tool_of_postgres("postgres")
     user = "nobody" if os.geteuid() == 0 else None
     key = shutil.copy(certificate, folder / "key.pem")
@@ -252,20 +324,30 @@ def postgres(start, folder, port, certificate):
                     f"-c ssl=on -c ssl_cert_file={key} -c ssl_key_file={key}", folder, user=user)
     until(lambda: "ready to accept connections" in program.output, program)
     common = {"PGPORT": str(port), "PGUSER": "postgres", "PGDATABASE": "postgres"}
+    tls = common | {"PGHOST": "127.0.0.1", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(certificate)}
     yield {
         "tcp": common | {"PGHOST": "127.0.0.1", "PGSSLMODE": "disable"},
         "unix": common | {"PGHOST": str(folder)},
-        "tls": common | {"PGHOST": "127.0.0.1", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(certificate)},
+    } | {
+        engine: tls | by_engine(engine) for engine in ENGINES
     }
     program.stop(signal.SIGINT)
 
 
 @pytest.fixture
-def redis(start, folder, port):
-    """Redis: its addresses over "tcp" and "unix"."""
+def redis(start, folder, port, certificate):
+    """Redis: what clients are told over "tcp" and "unix", and over TLS for each engine."""
     server = shutil.which("redis-server") or missing("redis-server")
     path = folder / "socket"
-    program = start(f"{server} --bind 127.0.0.1 --port {port} --unixsocket {path} --save ''", folder)
-    until(lambda: listening(port) and path.exists(), program)
-    yield {"tcp": f"redis://127.0.0.1:{port}", "unix": f"unix://{path}"}
-    program.stop()
+    with reserved_port() as tls:
+        program = start(f"{server} --bind 127.0.0.1 --port {port} --unixsocket {path} --save '' --tls-port {tls} "
+                        f"--tls-cert-file {certificate} --tls-key-file {certificate} --tls-auth-clients no", folder)
+        until(lambda: listening(port) and listening(tls) and path.exists(), program)
+        over_tls = {"URL": f"rediss://127.0.0.1:{tls}?ssl_ca_certs={certificate}"}
+        yield {
+            "tcp": {"URL": f"redis://127.0.0.1:{port}"},
+            "unix": {"URL": f"unix://{path}"},
+        } | {
+            engine: over_tls | by_engine(engine) for engine in ENGINES
+        }
+        program.stop()

@@ -1,11 +1,10 @@
-"""ASGI servers under a load, which the test makes itself, with plain streams on asyncfast."""
+"""ASGI servers under a load, which the test makes itself, with asyncfast's streams on asyncfast."""
 
 import asyncio
 import os
 import re
 import signal
 
-import asyncfast
 import pytest
 
 DEADLINE = 30  # seconds, for what takes one or two
@@ -19,9 +18,10 @@ class Connection:
     """A keep-alive connection: as much of HTTP/1.1 as a load needs.  Every answer must be a good one."""
 
     @classmethod
-    async def open(cls, port):
+    async def open(cls, site):
         self = cls()
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+        self.site = site
+        self.reader, self.writer = await site.connect()
         return self
 
     async def __aenter__(self):
@@ -51,17 +51,17 @@ class Connection:
         assert await self.reader.readexactly(await self.head()) == body
 
     async def who(self):
-        """The process that answers; its loop must be asyncfast's."""
+        """The process that answers; it must be made of what the site asks for."""
         self.send("GET", "/who")
-        loop, pid = (await self.reader.readexactly(await self.head())).decode().split()
-        assert loop.startswith("asyncfast."), loop
+        pid, _, line = (await self.reader.readexactly(await self.head())).decode().partition(" ")
+        self.site.check(line)
         return int(pid)
 
 
-async def load(port, connections=50, requests=20):
+async def load(site, connections=50, requests=20):
     """Many connections at a time; every answer is the one to its own request."""
     async def one(number):
-        async with await Connection.open(port) as connection:
+        async with await Connection.open(site) as connection:
             await connection.who()
             for count in range(requests):
                 await connection.echo(f"{number} {count} ".encode() * (count * count + 1))
@@ -72,38 +72,42 @@ async def load(port, connections=50, requests=20):
 
 
 @pytest.mark.recipes("uvicorn")
-def test_uvicorn(recipes, serve, port):
-    server = serve(f"{recipes['uvicorn'].command} --port {port}")
-    asyncfast.run(load(port))
+def test_uvicorn(recipes, serve, site):
+    server = serve(f"{recipes['uvicorn'].command} --port {site.port} {site.options('--ssl-certfile', '--ssl-keyfile')}", site.env)
+    site.run(load(site))
     server.stop(signal.SIGINT)
 
 
 @pytest.mark.recipes("hypercorn")
-def test_hypercorn(recipes, serve, port):
-    server = serve(f"{recipes['hypercorn'].command} --bind 127.0.0.1:{port}")
-    asyncfast.run(load(port))
+@pytest.mark.parametrize("streams", ["asyncio", "asyncfast"])
+def test_hypercorn(recipes, serve, site, streams):
+    """It uses streams."""
+    site.streams = streams
+    server = serve(f"{recipes['hypercorn'].command} --bind 127.0.0.1:{site.port} {site.options('--certfile', '--keyfile')}",
+                   site.env | {"ASYNCFAST_FAST_STREAMS": str(int(streams == "asyncfast"))})
+    site.run(load(site))
     server.stop()
 
 
 @pytest.mark.recipes("gunicorn")
-def test_gunicorn(recipes, serve, here, port):
+def test_gunicorn(recipes, serve, here, site):
     (here / "worker.py").write_text(recipes["gunicorn"].code, encoding="utf-8")
-    server = serve(f"{recipes['gunicorn'].command} --bind 127.0.0.1:{port}")
-    asyncfast.run(load(port))
-    asyncfast.run(reload(port, server))
+    server = serve(f"{recipes['gunicorn'].command} --bind 127.0.0.1:{site.port} {site.options('--certfile', '--keyfile')}", site.env)
+    site.run(load(site))
+    site.run(reload(site, server))
     server.stop()
 
 
-async def reload(port, server):
+async def reload(site, server):
     """A reload while requests run and others come in: new workers take over, and no request is lost."""
     async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
-        before = await crew(port)
-        begun = [await Begun.open(port, f"request {number}, ".encode() * 1000) for number in range(20)]
+        before = await crew(site)
+        begun = [await Begun.open(site, f"request {number}, ".encode() * 1000) for number in range(20)]
         over = asyncio.Event()
         for number in range(8):
-            group.create_task(incessantly(port, f"client {number}, ".encode() * 100, over))
+            group.create_task(incessantly(site, f"client {number}, ".encode() * 100, over))
         server.send_signal(signal.SIGHUP)
-        await crew(port, before)
+        await crew(site, before)
         for request in begun:
             await request.finish()
         while any(map(alive, before)):
@@ -111,12 +115,12 @@ async def reload(port, server):
         over.set()
 
 
-async def crew(port, before=frozenset()):
+async def crew(site, before=frozenset()):
     """Both workers, which are none of those *before*."""
     found = set()
     while len(found) < 2:
         try:
-            async with await Connection.open(port) as connection:
+            async with await Connection.open(site) as connection:
                 found |= {await connection.who()} - before
         except Unanswered:
             pass
@@ -127,9 +131,9 @@ class Begun:
     """A request whose first half has been answered."""
 
     @classmethod
-    async def open(cls, port, half):
+    async def open(cls, site, half):
         self = cls()
-        self.half, self.connection = half, await Connection.open(port)
+        self.half, self.connection = half, await Connection.open(site)
         self.connection.send("POST", "/echo", 2 * len(half), half)
         assert await self.connection.head() == 2 * len(half)
         assert await self.connection.reader.readexactly(len(half)) == half
@@ -141,11 +145,11 @@ class Begun:
             assert await self.connection.reader.read() == self.half
 
 
-async def incessantly(port, body, over):
+async def incessantly(site, body, over):
     """Ask, on one connection after the other: uvicorn keeps one that comes in as it shuts down for as long as it is used."""
     while not over.is_set():
         try:
-            async with await Connection.open(port) as connection:
+            async with await Connection.open(site) as connection:
                 for _ in range(10):
                     await connection.echo(body)
         except Unanswered:

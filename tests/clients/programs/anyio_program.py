@@ -1,6 +1,5 @@
 """An anyio program: task groups, sockets, subprocesses, threads, signals."""
 
-import asyncio
 import os
 import signal
 import socket
@@ -11,6 +10,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
+from inside import inside
 
 
 async def task_groups():
@@ -126,6 +126,6 @@ async def signals():
 async def main():
     for check in (task_groups, sockets, subprocesses, threads, signals):
         await check()
-    print(type(asyncio.get_running_loop()).__module__)
+    print(inside())
 
 

@@ -1,7 +1,8 @@
 """An ASGI application: what the servers' tests serve."""
 
-import asyncio
 import os
+
+from inside import inside
 
 
 async def app(scope, receive, send):
@@ -24,8 +25,8 @@ async def begin(send, length):
 
 
 async def who(headers, receive, send):
-    """The loop's module and the process."""
-    body = f"{type(asyncio.get_running_loop()).__module__} {os.getpid()}".encode()
+    """The process and what it is made of."""
+    body = f"{os.getpid()} {inside()}".encode()
     await begin(send, len(body))
     await send({"type": "http.response.body", "body": body})
 

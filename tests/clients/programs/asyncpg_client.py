@@ -5,6 +5,7 @@ import io
 import os
 
 import asyncpg
+from inside import inside
 
 
 async def queries(connection):
@@ -92,9 +93,9 @@ async def main():
     await cancellation(connection, other)
     await pool()
     await connection.execute("DROP TABLE item")
+    print(inside())
     await connection.close()
     other.terminate()
-    print(type(asyncio.get_running_loop()).__module__)
 
 
 asyncio.run(main())
