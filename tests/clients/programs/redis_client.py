@@ -11,12 +11,12 @@ URL = os.environ["URL"]
 
 async def commands(client):
     async def one(number):
-        for count in range(10):
+        for count in range(20):
             await client.set(f"key {number}", f"{number} {count}")
             assert await client.get(f"key {number}") == b"%d %d" % (number, count)
 
     async with asyncio.TaskGroup() as group:
-        for number in range(50):
+        for number in range(20):
             group.create_task(one(number))
     large = bytes(range(256)) * 20_000
     await client.set("large", large)
@@ -67,7 +67,7 @@ async def blocking_pop(client):
 
 
 async def main():
-    async with redis.from_url(URL) as client:
+    async with redis.from_url(URL, socket_timeout=None, socket_connect_timeout=None) as client:
         for check in (commands, pipelines, pubsub, blocking_pop):
             await check(client)
         await client.flushall()
