@@ -184,6 +184,8 @@ static void
 channel_raise_end(AfChannel *ch, int kind)
 {
     if (ch->error != NULL) {
+        /* from the same beginning for each receiver, or its traceback would grow for ever */
+        PyException_SetTraceback(ch->error, ch->error_tb == NULL ? Py_None : ch->error_tb);
         PyErr_SetObject((PyObject *)Py_TYPE(ch->error), ch->error);
     }
     else if (kind == AF_CHANOP_NEXT) {
@@ -417,6 +419,7 @@ channel_close(AfChannel *ch, PyObject *args, PyObject *kwargs)
     }
     ch->closed = 1;
     ch->error = error;
+    ch->error_tb = error == NULL ? NULL : PyException_GetTraceback(error);
     while (channel_some_wait(&ch->senders)) {
         channel_wake_first_somehow(ch, &ch->senders, 0);
     }
@@ -510,6 +513,7 @@ channel_tp_traverse(AfChannel *ch, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(ch));
     Py_VISIT(ch->loop);
     Py_VISIT(ch->error);
+    Py_VISIT(ch->error_tb);
     for (size_t i = 0; i < af_ring_len(&ch->items); i++) {
         Py_VISIT((PyObject *)af_ring_at(&ch->items, i));
     }
@@ -532,6 +536,7 @@ channel_tp_clear(AfChannel *ch)
         Py_DECREF((PyObject *)af_ring_pop(&ch->items));
     }
     Py_CLEAR(ch->error);
+    Py_CLEAR(ch->error_tb);
     Py_CLEAR(ch->loop);
     return 0;
 }

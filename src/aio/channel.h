@@ -9,6 +9,7 @@ typedef struct {
     AfState *st;
     PyObject *loop;             /* that its waiters run on; NULL until somebody has waited */
     PyObject *error;            /* what close() was given, or NULL */
+    PyObject *error_tb;         /* the traceback that it had then, or NULL */
     PyObject *weakrefs;
     af_ring items;              /* owned references, the oldest first; no slots until there was one */
     af_link receivers, senders; /* AfChanOp.link: who waits, in that order */

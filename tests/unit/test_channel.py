@@ -247,6 +247,29 @@ async def test_close_with_an_exception(loop):
     assert caught.value.__cause__ is error
 
 
+async def test_the_error_is_raised_anew_for_each(loop):
+    """It has the traceback that it was closed with, and where it is raised: not where it was raised before."""
+    def depth(traceback):
+        return 0 if traceback is None else 1 + depth(traceback.tb_next)
+
+    async def ask(channel, depths):
+        try:
+            await channel.receive()
+        except KeyError as error:
+            depths.append(depth(error.__traceback__))
+
+    fresh, raised, depths = Channel(), Channel(), []
+    fresh.close(KeyError())
+    try:
+        {}["there"]
+    except KeyError as error:
+        raised.close(error)
+    for channel in (fresh, raised):
+        for _ in range(3):
+            await ask(channel, depths)
+    assert depths == [1, 1, 1, 2, 2, 2]
+
+
 async def test_what_it_is_closed_with(loop):
     channel = Channel()
     for bad in (1, "x", int, StopIteration, StopIteration(), StopAsyncIteration()):
