@@ -1,11 +1,11 @@
-/* A coroutine written in C: one object is the method's frame, its awaitable and its iterator.
+/* A coroutine written in C: one object is the method's frame, its awaitable, its iterator and what it waits with.
 
    It is what `async def` would give as far as asyncio can tell: collections.abc.Coroutine by its methods, awaited once,
-   a RuntimeWarning if never.  Awaited by a task of ours it yields a future of ours, which steps the task without a call
-   in between; a future of another loop is awaited as that one wants it.
+   a RuntimeWarning if never.  On a loop of ours it is a park (core/park.h): it yields itself, and whoever is to wake it has
+   it.  It may also wait for a future, of any loop, or drive another coroutine in its stead.
 
    Belongs to its loop's thread.  Runs Python: what it awaits, the steps of its kind, dropped references. */
-#include "net/coro.h"
+#include "core/coro.h"
 
 enum { CORO_NEW, CORO_STARTED, CORO_DONE };
 
@@ -14,18 +14,19 @@ af_coro_new(AfState *st, const af_coro_kind *kind, PyObject *self)
 {
     AfCoro *c = af_freelist_pop(&st->coros);
     if (c != NULL) {
-        AF_REVIVE(c);
+        AF_REVIVE(c);           /* every pointer is NULL already */
     }
     else {
         c = PyObject_GC_New(AfCoro, st->CoroType);
         if (c == NULL) {
             return NULL;
         }
+        memset((char *)c + sizeof(PyObject), 0, sizeof(*c) - sizeof(PyObject));
     }
-    c->st = st;
+    c->park.st = st;
+    c->park.waiting = c->park.begun = c->park.held = c->park.cancelled = 0;
     c->kind = kind;
     c->self = Py_NewRef(self);
-    c->waiter = c->inner = c->arg = NULL;
     c->stage = CORO_NEW;
     c->delegated = c->waited = 0;
     c->n = c->offset = 0;
@@ -36,11 +37,15 @@ af_coro_new(AfState *st, const af_coro_kind *kind, PyObject *self)
 static void
 coro_stop_waiting(AfCoro *c)
 {
-    if (c->waiter != NULL) {
+    if (c->park.begun) {
+        af_park_forget(&c->park);
+        c->park.begun = 0;
+    }
+    if (c->future != NULL) {
         if (c->kind->stopped != NULL) {
             c->kind->stopped(c);
         }
-        Py_CLEAR(c->waiter);
+        Py_CLEAR(c->future);
     }
 }
 
@@ -50,6 +55,7 @@ coro_clear_fields(AfCoro *c)
     coro_stop_waiting(c);
     Py_CLEAR(c->inner);
     Py_CLEAR(c->arg);
+    Py_CLEAR(c->error);
     Py_CLEAR(c->self);
 }
 
@@ -65,9 +71,18 @@ coro_finish(AfCoro *c)
 /* ---- awaiting --------------------------------------------------------------------------------------------------- */
 
 AF_API PySendResult
+af_coro_park(AfCoro *c, AfLoop *loop, void (*forget)(AfPark *), PyObject **result)
+{
+    c->park.forget = forget;
+    af_park_begin_steal(&c->park, Py_NewRef((PyObject *)loop));
+    *result = Py_NewRef((PyObject *)c);
+    return PYGEN_NEXT;
+}
+
+AF_API PySendResult
 af_coro_wait(AfCoro *c, PyObject *future, PyObject **result)
 {
-    c->waiter = Py_NewRef(future);
+    c->future = Py_NewRef(future);
     if (af_likely(af_future_is_exact(future))) {
         ((AfFuture *)future)->blocking = 1;
         *result = Py_NewRef(future);
@@ -94,7 +109,21 @@ static PySendResult
 coro_awaited(AfCoro *c, PyObject *arg, PyObject **result)
 {
     PySendResult how = PYGEN_NEXT;
-    if (c->inner != NULL) {
+    if (af_likely(c->park.begun)) {
+        if (af_unlikely(c->park.waiting)) {
+            PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+            how = PYGEN_ERROR;
+        }
+        else if (af_unlikely(c->park.cancelled)) {
+            PyErr_SetNone(c->park.st->CancelledError);
+            how = PYGEN_ERROR;
+        }
+        else if (af_unlikely(c->error != NULL)) {
+            PyErr_SetObject((PyObject *)Py_TYPE(c->error), c->error);
+            how = PYGEN_ERROR;
+        }
+    }
+    else if (c->inner != NULL) {
         how = PyIter_Send(c->inner, arg, result);
         if (how == PYGEN_NEXT) {
             return how;
@@ -105,8 +134,8 @@ coro_awaited(AfCoro *c, PyObject *arg, PyObject **result)
             how = PYGEN_NEXT;
         }
     }
-    else if (c->waiter != NULL) {
-        AfFuture *f = (AfFuture *)c->waiter;
+    else if (c->future != NULL) {
+        AfFuture *f = (AfFuture *)c->future;
         PyObject *outcome;
         if (f->state == AF_PENDING) {
             PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
@@ -124,13 +153,30 @@ coro_awaited(AfCoro *c, PyObject *arg, PyObject **result)
     return how;
 }
 
+/* As of any coroutine: whoever awaits it would take a StopIteration for its return. */
+static void
+coro_wrap_stop_iteration(void)
+{
+    PyObject *stop = PyErr_GetRaisedException();
+    PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
+    PyObject *error = PyErr_GetRaisedException();
+    PyException_SetCause(error, Py_NewRef(stop));
+    PyException_SetContext(error, stop);
+    PyErr_SetRaisedException(error);
+}
+
 /* It ended so; what it raised may be caught. */
 static PySendResult
 coro_ended(AfCoro *c, PySendResult how, PyObject **result)
 {
     coro_stop_waiting(c);
-    if (how == PYGEN_ERROR && c->kind->caught != NULL && c->kind->caught(c, result)) {
-        how = PYGEN_RETURN;
+    if (how == PYGEN_ERROR) {
+        if (c->kind->caught != NULL && c->kind->caught(c, result)) {
+            how = PYGEN_RETURN;
+        }
+        else if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
+            coro_wrap_stop_iteration();
+        }
     }
     coro_finish(c);
     return how;
@@ -191,7 +237,7 @@ coro_throw(AfCoro *c, PyObject *const *args, Py_ssize_t nargs)
         af_raise_thrown(args, nargs);
     }
     else {
-        PyObject *throw = PyObject_GetAttr(c->inner, c->st->str_throw);
+        PyObject *throw = PyObject_GetAttr(c->inner, c->park.st->str_throw);
         result = throw == NULL ? NULL : PyObject_Vectorcall(throw, args, (size_t)nargs, NULL);
         Py_XDECREF(throw);
         if (result != NULL) {
@@ -249,18 +295,19 @@ coro_tp_finalize(PyObject *self)
 static int
 coro_tp_traverse(AfCoro *c, visitproc visit, void *arg)
 {
-    Py_VISIT(Py_TYPE(c));
     Py_VISIT(c->self);
-    Py_VISIT(c->waiter);
+    Py_VISIT(c->future);
     Py_VISIT(c->inner);
     Py_VISIT(c->arg);
-    return 0;
+    Py_VISIT(c->error);
+    return af_park_traverse(&c->park, visit, arg);
 }
 
 static int
 coro_tp_clear(AfCoro *c)
 {
     coro_finish(c);
+    af_park_clear(&c->park);
     return 0;
 }
 
@@ -273,8 +320,10 @@ coro_tp_dealloc(AfCoro *c)
     }
     PyObject_GC_UnTrack(c);
     coro_clear_fields(c);
+    af_park_clear(&c->park);
+    Py_CLEAR(c->park.loop);
     /* one that has been finalized, for this reason or by the collector, would not be again in its next life */
-    if (PyObject_GC_IsFinalized((PyObject *)c) || !af_state_is_alive(type) || !af_freelist_push(&c->st->coros, c)) {
+    if (PyObject_GC_IsFinalized((PyObject *)c) || !af_state_is_alive(type) || !af_freelist_push(&c->park.st->coros, c)) {
         PyObject_GC_Del(c);
         Py_DECREF(type);
     }
@@ -319,6 +368,6 @@ static PyType_Spec coro_spec = {
 AF_API int
 af_coro_setup(PyObject *module, AfState *st)
 {
-    st->CoroType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &coro_spec, NULL);
+    st->CoroType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &coro_spec, (PyObject *)st->ParkType);
     return st->CoroType == NULL ? -1 : 0;
 }

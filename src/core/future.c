@@ -149,9 +149,8 @@ af_future_set_result(AfFuture *f, PyObject *value)
     return future_schedule(f);
 }
 
-/* What asyncio makes of an exception class, a StopIteration, a thing that is no exception.  A new reference. */
-static PyObject *
-future_checked_exception(AfState *st, PyObject *exc)
+AF_API PyObject *
+af_future_checked_exception(AfState *st, PyObject *exc)
 {
     PyObject *value;
     if (PyExceptionClass_Check(exc)) {
@@ -193,7 +192,7 @@ af_future_set_exception(AfFuture *f, PyObject *exc)
     if (future_check_pending(f) < 0) {
         return -1;
     }
-    PyObject *value = future_checked_exception(f->st, exc);
+    PyObject *value = af_future_checked_exception(f->st, exc);
     if (value == NULL) {
         return -1;
     }

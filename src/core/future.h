@@ -43,6 +43,8 @@ AF_API PyObject *af_future_new(AfLoop *loop);
 AF_API int af_future_init(AfFuture *f, AfState *st, PyObject *loop);
 AF_API int af_future_set_result(AfFuture *f, PyObject *value);
 AF_API int af_future_set_exception(AfFuture *f, PyObject *exc);
+/* What asyncio makes of an exception class, a StopIteration, a thing that is no exception: a new reference, or NULL. */
+AF_API PyObject *af_future_checked_exception(AfState *st, PyObject *exc);
 AF_API int af_future_cancel(AfFuture *f, PyObject *msg);           /* 1, 0, -1 */
 AF_API PyObject *af_future_make_cancelled_error(AfFuture *f);
 AF_API int af_future_add_callback(AfFuture *f, PyObject *cb, PyObject *ctx);

@@ -250,12 +250,6 @@ af_loop_tell_current(AfLoop *loop, PyObject *task)
     return 0;
 }
 
-static inline int
-loop_no_current(AfLoop *loop)
-{
-    return loop->told_current == NULL ? 0 : af_loop_tell_current(loop, NULL);
-}
-
 /* ---- scheduling ------------------------------------------------------------------------------------------------- */
 
 /* The arguments of call_soon() and its kin: [delay or when,] callback, *args, context=None. */
@@ -567,7 +561,7 @@ loop_poll(AfLoop *loop, int64_t timeout)
     }
     int n;
     if (release) {
-        if (loop_no_current(loop) < 0) {
+        if (af_loop_no_current(loop) < 0) {
             return -1;
         }
         loop->asleep = timeout != 0;
@@ -667,16 +661,15 @@ loop_run_entry(AfLoop *loop, PyObject *obj, int kind)
     if (kind == AF_ENTRY_TASK) {
         return af_task_step((AfTask *)obj);
     }
-    if (af_unlikely(loop_no_current(loop) < 0)) {
+    if (kind == AF_ENTRY_READ || kind == AF_ENTRY_WRITE) {
+        return af_io_run((AfIo *)obj, kind == AF_ENTRY_READ ? AF_READ : AF_WRITE);
+    }
+    if (af_unlikely(af_loop_no_current(loop) < 0)) {
         return -1;
     }
     switch (kind) {
     case AF_ENTRY_HANDLE:
         return af_handle_run((AfHandle *)obj);
-    case AF_ENTRY_READ:
-        return af_io_run((AfIo *)obj, AF_READ);
-    case AF_ENTRY_WRITE:
-        return af_io_run((AfIo *)obj, AF_WRITE);
     case AF_ENTRY_WAKE:
         return ((AfOp *)obj)->wake((AfOp *)obj);
     case AF_ENTRY_THREADSAFE:
@@ -718,6 +711,43 @@ loop_flush_held(AfLoop *loop, int rc)
     return rc;
 }
 
+/* One entry, whose reference is taken. */
+static inline int
+loop_run_steal(AfLoop *loop, PyObject *obj, int kind)
+{
+    loop->in_entry = 1;
+    int rc = af_likely(!loop->debug) ? loop_run_entry(loop, obj, kind) : loop_run_entry_debug(loop, obj, kind);
+    loop->in_entry = 0;
+    if (af_unlikely(loop->held != NULL)) {
+        rc = loop_flush_held(loop, rc);
+    }
+    if (Py_REFCNT(obj) > 1 && (kind == AF_ENTRY_HANDLE || kind == AF_ENTRY_THREADSAFE)) {
+        af_handle_outlives((AfHandle *)obj);
+    }
+    Py_DECREF(obj);
+    return rc;
+}
+
+/* The task that the entry has left to be stepped next; it may leave another. */
+static int
+loop_run_next_tasks(AfLoop *loop, int rc)
+{
+    while (loop->next_task != NULL) {
+        PyObject *task = loop->next_task;
+        loop->next_task = NULL;
+        if (af_unlikely(rc < 0)) {
+            /* the run ends here: the task's turn comes in the next one */
+            PyObject *raised = PyErr_GetRaisedException();
+            (void)af_loop_push_steal(loop, task, AF_ENTRY_TASK);
+            PyErr_Clear();
+            PyErr_SetRaisedException(raised);
+            return rc;
+        }
+        rc = loop_run_steal(loop, task, AF_ENTRY_TASK);
+    }
+    return rc;
+}
+
 static int
 loop_run_ready(AfLoop *loop)
 {
@@ -739,16 +769,10 @@ loop_run_ready(AfLoop *loop)
         uintptr_t entry = af_ring_pop(&loop->ready);
         PyObject *obj = (PyObject *)(entry & ~(uintptr_t)AF_ENTRY_BITS);
         int kind = (int)(entry & AF_ENTRY_BITS);
-        loop->in_entry = 1;
-        int rc = af_likely(!loop->debug) ? loop_run_entry(loop, obj, kind) : loop_run_entry_debug(loop, obj, kind);
-        loop->in_entry = 0;
-        if (af_unlikely(loop->held != NULL)) {
-            rc = loop_flush_held(loop, rc);
+        int rc = loop_run_steal(loop, obj, kind);
+        if (loop->next_task != NULL) {
+            rc = loop_run_next_tasks(loop, rc);
         }
-        if (Py_REFCNT(obj) > 1 && (kind == AF_ENTRY_HANDLE || kind == AF_ENTRY_THREADSAFE)) {
-            af_handle_outlives((AfHandle *)obj);
-        }
-        Py_DECREF(obj);
         if (af_unlikely(rc < 0)) {
             return -1;
         }
@@ -790,7 +814,7 @@ loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
     af_awaitval_leave(&mark);
     if (loop->told_current != NULL) {
         PyObject *raised = PyErr_GetRaisedException();
-        if (loop_no_current(loop) < 0) {
+        if (af_loop_no_current(loop) < 0) {
             PyErr_WriteUnraisable((PyObject *)loop);
         }
         if (raised != NULL) {
@@ -807,7 +831,7 @@ loop_run_once(AfLoop *loop, PyObject *Py_UNUSED(ignored))
     int rc = loop_turn(loop);
     af_context_leave(loop);
     if (rc == 0) {
-        rc = loop_no_current(loop);
+        rc = af_loop_no_current(loop);
     }
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -1023,6 +1047,7 @@ loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
     Py_VISIT(loop->runner);
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->current_handle);
+    Py_VISIT(loop->next_task);
     return 0;
 }
 
@@ -1034,6 +1059,7 @@ loop_empty(AfLoop *loop)
     while (loop->ready.slots != NULL && af_ring_len(&loop->ready) > 0) {
         Py_DECREF((PyObject *)(af_ring_pop(&loop->ready) & ~(uintptr_t)AF_ENTRY_BITS));
     }
+    Py_CLEAR(loop->next_task);
     af_timer *t;
     while ((t = af_heap_any(&loop->timers)) != NULL) {
         if (t->kind == AF_TIMER_SLEEP) {

@@ -58,6 +58,7 @@ typedef struct AfLoop {
     int nwatches;
     struct AfIo *held, *last_held;      /* own a reference each: to be flushed when the entry that runs has returned */
     char in_entry;              /* an entry of the ring runs */
+    PyObject *next_task;        /* a task that is stepped as soon as that has returned, or NULL */
     PyObject *read_buffer;      /* bytes of AF_READ_SIZE that everything is read into; NULL: none yet, or lent */
     char *sink_buffer;          /* as large: what a sink is given to read, TLS records; NULL: none yet, or in use */
 
@@ -122,6 +123,13 @@ AF_API int af_current_swap(AfState *st, PyObject *loop, PyObject *task, PyObject
 
 /* The same for the loop that runs in this thread, which remembers what it told. 0 or -1. */
 AF_API int af_loop_tell_current(AfLoop *loop, PyObject *task);
+
+/* ... and before other Python code may ask. */
+static inline int
+af_loop_no_current(AfLoop *loop)
+{
+    return loop->told_current == NULL ? 0 : af_loop_tell_current(loop, NULL);
+}
 
 /* Arm a timer; when is in seconds of loop.time(). */
 AF_API int af_loop_arm(AfLoop *loop, af_timer *timer, double when);

@@ -93,6 +93,20 @@ af_park_wake(AfPark *p, int from_any_thread)
     return rc;
 }
 
+AF_API int
+af_park_wake_next(AfPark *p)
+{
+    AfLoop *loop = p->waiter == NULL || p->context != NULL ? NULL : af_loop_fast(p->st, p->loop);
+    if (loop == NULL || !loop->in_entry || loop->next_task != NULL || loop->closed || loop->debug) {
+        return af_park_wake(p, 0);
+    }
+    p->waiting = 0;
+    loop->next_task = p->waiter;
+    p->waiter = NULL;
+    park_let_go(p);
+    return 0;
+}
+
 AF_API void
 af_park_forget(AfPark *p)
 {

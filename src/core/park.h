@@ -42,6 +42,10 @@ AF_API void af_park_attach(AfPark *p, AfTask *task);
 /* Whoever waits goes on, through its loop.  from_any_thread: as call_soon_threadsafe() does.  0 or -1. */
 AF_API int af_park_wake(AfPark *p, int from_any_thread);
 
+/* The same, and if it is a task of that loop it goes on as soon as the callback that the loop runs now has returned, before
+   whatever is ready already. */
+AF_API int af_park_wake_next(AfPark *p);
+
 /* Nobody is woken, and nothing will wake it. */
 AF_API void af_park_forget(AfPark *p);
 

@@ -22,7 +22,9 @@ typedef struct AfIo {
     struct AfIo *next;          /* another owner of the same fd, or NULL */
     unsigned want;              /* AF_READ | AF_WRITE */
     int shares;                 /* a tty, say, may have a transport that reads and one that writes */
-    int (*ready)(struct AfIo *io, unsigned what);       /* AF_READ or AF_WRITE; 0, or -1 to end the loop's run */
+    /* AF_READ or AF_WRITE; 0, or -1 to end the loop's run.  What it runs of Python finds the last task current unless
+       af_loop_no_current() comes first: who runs none need not call that. */
+    int (*ready)(struct AfIo *io, unsigned what);
     int (*flush)(struct AfIo *io);      /* send what was held back; likewise */
     struct AfIo *next_held;     /* in AfLoop.held */
     char is_held;

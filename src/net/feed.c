@@ -211,7 +211,7 @@ feed_ours(AfState *st, PyObject *protocol, const char *data, Py_ssize_t n)
     PyObject *reader = feed_follow(((AfFlow *)protocol)->reader_ref);
     int rc = 0;
     if (reader != NULL && af_reader_is_exact(st, reader)) {
-        rc = af_reader_feed((AfReader *)reader, data, n) < 0 ? -1 : 1;
+        rc = af_reader_feed_next((AfReader *)reader, data, n) < 0 ? -1 : 1;
     }
     Py_XDECREF(reader);
     return rc;

@@ -118,7 +118,7 @@ listener_ready(AfIo *io, unsigned what)
 {
     AfListener *l = (AfListener *)io;
     AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
-    int rc = af_call_context_run(loop, &l->call, listener_run, io, what);
+    int rc = af_loop_no_current(loop) < 0 ? -1 : af_call_context_run(loop, &l->call, listener_run, io, what);
     if (rc < 0) {
         rc = listener_failed(l, loop);
     }

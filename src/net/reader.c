@@ -4,7 +4,8 @@
    here.  A subclass may override what asyncio's methods call, so on its instances the reading methods are asyncio's
    own, and so they are for arguments that are out of the ordinary.
 
-   One coroutine waits at a time, with a future of the loop, which is `_waiter` as on asyncio.
+   One coroutine waits at a time, and is `_waiter`, where asyncio has a future: on a loop of ours it is parked; on others, and
+   in the methods that are asyncio's, it waits with a future as there.
 
    Belongs to its loop's thread.  Runs Python: the transport's methods, foreign futures, dropped references. */
 #include "net/reader.h"
@@ -101,9 +102,29 @@ af_reader_wake(AfState *st, PyObject *waiter)
     return res == NULL ? -1 : 0;
 }
 
+/* Nothing is to wake the coroutine that was parked. */
+static void
+reader_forget_parked(AfPark *park)
+{
+    ((AfReader *)((AfCoro *)park)->self)->parked = NULL;
+}
+
+/* It goes on, and raises error if that is not NULL. */
+static int
+reader_wake_parked(AfReader *r, PyObject *error)
+{
+    AfCoro *c = r->parked;
+    r->parked = NULL;
+    c->error = Py_XNewRef(error);
+    return af_park_wake(&c->park, 0);
+}
+
 static int
 reader_wakeup(AfReader *r)
 {
+    if (r->parked != NULL) {
+        return reader_wake_parked(r, NULL);
+    }
     PyObject *waiter = r->waiter;
     if (!af_is_set(waiter)) {
         return 0;
@@ -137,6 +158,20 @@ af_reader_feed(AfReader *r, const char *data, Py_ssize_t n)
         return -1;
     }
     return n == 0 ? 0 : af_bytebuf_append(r->buffer, data, n) < 0 ? -1 : reader_fed(r);
+}
+
+AF_API int
+af_reader_feed_next(AfReader *r, const char *data, Py_ssize_t n)
+{
+    AfCoro *c = r->parked;
+    if (af_unlikely(c == NULL || r->eof)) {
+        return af_reader_feed(r, data, n);
+    }
+    if (af_bytebuf_append(r->buffer, data, n) < 0) {
+        return -1;
+    }
+    r->parked = NULL;
+    return af_park_wake_next(&c->park) < 0 ? -1 : reader_maybe_pause(r);
 }
 
 static PyObject *
@@ -189,6 +224,26 @@ reader_exception(AfReader *r, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(r->exception == NULL ? Py_None : r->exception);
 }
 
+static PyObject *
+reader_set_exception(AfReader *r, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *exc;
+    if (af_args_one("set_exception", "exc", args, nargs, kwnames, &exc) < 0) {
+        return NULL;
+    }
+    if (r->parked == NULL) {
+        PyObject *method = af_get_attr(r->st->asyncio_StreamReader, "set_exception");
+        PyObject *res = method == NULL ? NULL : PyObject_CallFunctionObjArgs(method, (PyObject *)r, exc, NULL);
+        Py_XDECREF(method);
+        return res;
+    }
+    Py_XSETREF(r->exception, Py_NewRef(exc));
+    PyObject *error = af_future_checked_exception(r->st, exc);
+    int rc = error == NULL ? -1 : r->parked == NULL ? 0 : reader_wake_parked(r, error);     /* making it ran Python */
+    Py_XDECREF(error);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* ---- reading ---------------------------------------------------------------------------------------------------- */
 
 /* `raise exception`, if there is one: 0 or -1. */
@@ -216,7 +271,7 @@ static PySendResult
 reader_wait(AfCoro *c, PyObject **result)
 {
     AfReader *r = (AfReader *)c->self;
-    if (af_is_set(r->waiter)) {
+    if (r->parked != NULL || af_is_set(r->waiter)) {
         /* which of the two would get the next data? */
         PyErr_Format(PyExc_RuntimeError, "%s() called while another coroutine is already waiting for incoming data",
                      c->kind->name[0] == 'r' && strcmp(c->kind->name, "readline") != 0 ? c->kind->name : "readuntil");
@@ -231,14 +286,17 @@ reader_wait(AfCoro *c, PyObject **result)
             return PYGEN_ERROR;
         }
     }
+    c->waited = 1;
     PyObject *loop = r->loop == NULL ? Py_None : r->loop;
-    PyObject *future = Py_TYPE(loop) == r->st->PyLoopType ? af_future_new((AfLoop *)loop)
-                                                          : af_call_method(loop, "create_future", NULL);
+    if (af_likely(Py_TYPE(loop) == r->st->PyLoopType)) {
+        r->parked = c;
+        return af_coro_park(c, (AfLoop *)loop, reader_forget_parked, result);
+    }
+    PyObject *future = af_call_method(loop, "create_future", NULL);
     if (future == NULL) {
         return PYGEN_ERROR;
     }
     Py_XSETREF(r->waiter, future);
-    c->waited = 1;
     return af_coro_wait(c, future, result);
 }
 
@@ -246,7 +304,7 @@ static void
 reader_stopped(AfCoro *c)
 {
     AfReader *r = (AfReader *)c->self;
-    if (r->waiter == c->waiter) {
+    if (r->waiter == c->future) {
         Py_CLEAR(r->waiter);
     }
 }
@@ -559,6 +617,23 @@ reader_get_limit(AfReader *r, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+reader_get_waiter(AfReader *r, void *Py_UNUSED(closure))
+{
+    PyObject *waiter = r->parked != NULL ? (PyObject *)r->parked : r->waiter;
+    return Py_NewRef(waiter == NULL ? Py_None : waiter);
+}
+
+static int
+reader_set_waiter(AfReader *r, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (r->parked != NULL && reader_wake_parked(r, NULL) < 0) {     /* nobody else would */
+        return -1;
+    }
+    Py_XSETREF(r->waiter, Py_XNewRef(value));
+    return 0;
+}
+
+static PyObject *
 reader_get_buffer(AfReader *r, void *Py_UNUSED(closure))
 {
     return Py_NewRef(r->buffer);
@@ -651,6 +726,9 @@ reader_tp_traverse(AfReader *r, visitproc visit, void *arg)
     Py_VISIT(r->loop);
     Py_VISIT(r->buffer);
     Py_VISIT(r->waiter);
+    if (r->parked != NULL && r->parked->park.held) {
+        Py_VISIT((PyObject *)r->parked);
+    }
     Py_VISIT(r->exception);
     Py_VISIT(r->transport);
     Py_VISIT(r->limit);
@@ -661,6 +739,11 @@ reader_tp_traverse(AfReader *r, visitproc visit, void *arg)
 static int
 reader_tp_clear(AfReader *r)
 {
+    if (r->parked != NULL) {
+        AfCoro *c = (AfCoro *)Py_NewRef((PyObject *)r->parked);
+        af_park_forget(&c->park);
+        Py_DECREF((PyObject *)c);
+    }
     Py_CLEAR(r->loop);
     Py_CLEAR(r->waiter);
     Py_CLEAR(r->exception);
@@ -690,6 +773,8 @@ static PyMethodDef reader_methods[] = {
      "at_eof($self)\n--\n\nReturn True if the buffer is empty and feed_eof() was called."},
     {"exception", (PyCFunction)reader_exception, METH_NOARGS,
      "exception($self)\n--\n\nReturn the exception that was set, or None."},
+    {"set_exception", READER_F(reader_set_exception),
+     "set_exception($self, exc)\n--\n\nHave whoever waits, and all who read from then on, raise exc."},
     {"read", READER_F(reader_read),
      "read($self, n=-1)\n--\n\nReturn up to n bytes, as soon as there is one, b'' at the end; n < 0: all until the end.\n\n"
      "A coroutine.  Raises the exception that was set; RuntimeError if another coroutine is waiting."},
@@ -714,7 +799,6 @@ static PyMethodDef reader_methods[] = {
 
 static PyMemberDef reader_members[] = {
     {"_loop", T_OBJECT, offsetof(AfReader, loop), 0, NULL},
-    {"_waiter", T_OBJECT, offsetof(AfReader, waiter), 0, NULL},
     {"_exception", T_OBJECT, offsetof(AfReader, exception), 0, NULL},
     {"_transport", T_OBJECT, offsetof(AfReader, transport), 0, NULL},
     {"_eof", T_BOOL, offsetof(AfReader, eof), 0, NULL},
@@ -723,6 +807,7 @@ static PyMemberDef reader_members[] = {
 };
 
 static PyGetSetDef reader_getset[] = {
+    {"_waiter", (getter)reader_get_waiter, (setter)reader_set_waiter, NULL, NULL},
     {"_buffer", (getter)reader_get_buffer, (setter)reader_set_buffer, NULL, NULL},
     {"_limit", (getter)reader_get_limit, (setter)reader_set_limit, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},

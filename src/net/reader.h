@@ -2,14 +2,15 @@
 #ifndef AF_NET_READER_H
 #define AF_NET_READER_H
 
-#include "net/coro.h"
+#include "core/coro.h"
 
 typedef struct {
     PyObject_HEAD
     AfState *st;
     PyObject *loop;             /* ... and the others: NULL or None is none */
     PyObject *buffer;           /* a bytearray */
-    PyObject *waiter;           /* the future that a coroutine waits for more with */
+    AfCoro *parked;             /* that waits for more, or NULL: borrowed, or as AfPark.held says */
+    PyObject *waiter;           /* or the future that one waits with */
     PyObject *exception;
     PyObject *transport;
     PyObject *limit;            /* as it was given, and twice, in bytes */
@@ -21,6 +22,9 @@ AF_API int af_reader_setup(PyObject *module, AfState *st);
 
 /* feed_data(): 0 or -1.  data is not looked at any more when Python code may run. */
 AF_API int af_reader_feed(AfReader *r, const char *data, Py_ssize_t n);
+
+/* The same for n > 0 bytes that the loop has read: whoever waits for them goes on as soon as the callback has returned. */
+AF_API int af_reader_feed_next(AfReader *r, const char *data, Py_ssize_t n);
 
 /* Wake whoever waits with that future, as _wakeup_waiter() does: 0 or -1. */
 AF_API int af_reader_wake(AfState *st, PyObject *waiter);

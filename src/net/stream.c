@@ -82,10 +82,14 @@ stream_recv(AfStream *s, char *buffer, size_t size)
 static int
 stream_read_nothing(AfStream *s, ssize_t n)
 {
-    if (n == 0) {
-        return stream_received_eof(s);
+    int error = errno;
+    if (n < 0 && af_would_block(error)) {
+        return 0;
     }
-    return af_would_block(errno) ? 0 : af_transport_fatal_errno(&s->t, errno, stream_read_error);
+    if (s->t.io.loop != NULL && af_loop_no_current(s->t.io.loop) < 0) {
+        return -1;
+    }
+    return n == 0 ? stream_received_eof(s) : af_transport_fatal_errno(&s->t, error, stream_read_error);
 }
 
 static int
@@ -96,6 +100,18 @@ stream_deliver(void *whom, PyObject *data)
                ? 0 : af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
 }
 
+/* With the exception that feeding, or the way there, raised. */
+static int
+stream_feed_failed(AfTransport *t, AfLoop *loop)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    if (af_loop_no_current(loop) < 0) {
+        PyErr_WriteUnraisable((PyObject *)loop);
+    }
+    PyErr_SetRaisedException(raised);
+    return af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
+}
+
 /* Straight into a stream reader, or by data_received() if that is not what it would do. */
 static int
 stream_feed(AfStream *s, PyObject *buffer, ssize_t n)
@@ -104,12 +120,16 @@ stream_feed(AfStream *s, PyObject *buffer, ssize_t n)
     AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
     PyObject *protocol = Py_NewRef(t->protocol);
     int rc = t->feed(loop->st, protocol, PyBytes_AS_STRING(buffer), n);
-    if (rc == 0) {
+    if (af_likely(rc > 0)) {
+        af_reading_give_back(loop, buffer);
+        rc = 0;
+    }
+    else if (rc == 0 && af_loop_no_current(loop) == 0) {
         rc = af_reading_deliver(loop, buffer, n, &s->keeps, stream_deliver, s);
     }
     else {
         af_reading_give_back(loop, buffer);
-        rc = rc > 0 ? 0 : af_transport_fatal(t, "Fatal error: protocol.data_received() call failed.");
+        rc = stream_feed_failed(t, loop);
     }
     Py_DECREF(protocol);
     Py_DECREF((PyObject *)loop);
@@ -572,6 +592,7 @@ static const af_transport_kind stream_kind = {
     .drop_backlog = stream_drop_backlog,
     .flush = stream_flush_held,
     .clear = af_transport_clear,
+    .feeds = 1,
 };
 
 static PyObject *

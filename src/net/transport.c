@@ -147,13 +147,18 @@ af_transport_log_debug(AfTransport *t, const char *what)
     return af_call_hook(t->io.loop->st, "transport_debug", "Os", (PyObject *)t, what);
 }
 
-/* What is raised on the way is the exception handler's business: nobody else is there to hear of it. */
+/* What is raised on the way is the exception handler's business: nobody else is there to hear of it.
+   Feeding a reader runs no Python, and the next is that reader's task: whoever does anything else in its stead sees to it
+   that no task is current. */
 static int
 transport_ready(AfIo *io, unsigned what)
 {
     AfTransport *t = (AfTransport *)io;
     AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
-    int rc = af_call_context_run(loop, what == AF_READ ? &t->reading : &t->writing, t->kind->run, io, what);
+    int rc = what == AF_READ && t->feed != NULL && t->kind->feeds ? 0 : af_loop_no_current(loop);
+    if (af_likely(rc == 0)) {
+        rc = af_call_context_run(loop, what == AF_READ ? &t->reading : &t->writing, t->kind->run, io, what);
+    }
     if (af_unlikely(rc < 0)) {
         rc = af_transport_report(t, loop);
     }

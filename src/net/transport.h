@@ -28,6 +28,7 @@ typedef struct {
     int (*flush)(AfIo *io);                             /* send what is held back; NULL: it holds nothing back */
     int (*resumed)(struct AfTransport *t);              /* after resume_reading(): 0 or -1; or NULL */
     int (*clear)(struct AfTransport *t);                /* tp_clear */
+    char feeds;                                         /* run uses AfTransport.feed, see transport_ready() */
 } af_transport_kind;
 
 /* data_received() of a protocol of a known type, without a call: 1; 0: nothing was done, and it has to be called; -1. */

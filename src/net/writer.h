@@ -2,7 +2,7 @@
 #ifndef AF_NET_WRITER_H
 #define AF_NET_WRITER_H
 
-#include "net/coro.h"
+#include "core/coro.h"
 
 AF_API int af_writer_setup(PyObject *module, AfState *st);
 

@@ -16,7 +16,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from _turns import ADDRESS, BIG, EACH, turn, until
+from _turns import ADDRESS, BIG, EACH, settle, turn, until
 
 import asyncfast
 
@@ -445,6 +445,94 @@ async def test_cancellation_loses_nothing(loop, module, name):
 
 
 @MODULES
+@EACH("task_of", [asyncio.Task, asyncio.tasks._PyTask, asyncfast.Task], ids=["c", "python", "asyncfast"])
+async def test_whoever_drives_it(loop, module, task_of):
+    """Tasks of all kinds, which wait for it by itself or within another coroutine."""
+    for wrap in (awaited, lambda coro: coro):
+        reader = module.StreamReader(loop=loop)
+        task = task_of(wrap(reader.read(5)), loop=loop)
+        await settle(2)
+        assert not task.done() and reader._waiter is not None
+        reader.feed_data(b"data")
+        assert await task == b"data" and reader._waiter is None
+        for part in (b"", b"part"):         # cancelled before it is woken, and after
+            task = task_of(wrap(reader.readexactly(5)), loop=loop)
+            await settle(2)
+            reader.feed_data(part)
+            task.cancel("enough")
+            with pytest.raises(asyncio.CancelledError, match="enough"):
+                await task
+            assert reader._waiter is None and reader._buffer == part
+        task = task_of(wrap(reader.readline()), loop=loop)
+        await settle(2)
+        reader.set_exception(KeyError("why"))
+        with pytest.raises(KeyError, match="why"):
+            await task
+
+
+@MODULES
+async def test_within_what_asyncio_has(loop, module):
+    reader = module.StreamReader(loop=loop)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(5), 0.001)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await reader.readline()
+    assert reader._waiter is None
+    shielded = asyncio.shield(reader.readexactly(2))
+    await settle(2)
+    shielded.cancel()                       # what it shields goes on
+    with pytest.raises(asyncio.CancelledError):
+        await shielded
+    reader.feed_data(b"abcdef")
+    await settle(2)
+    assert await asyncio.gather(reader.readexactly(1), reader.read(1)) == [b"c", b"d"]
+    async with asyncio.TaskGroup() as group:
+        last = group.create_task(reader.readexactly(2))
+    assert last.result() == b"ef"
+
+
+@EACH("error", [ZeroDivisionError, ZeroDivisionError("why"), asyncio.CancelledError("why"), StopIteration("why"), EOFError])
+def test_set_exception(every, error):
+    """Classes and odd ones too, with somebody waiting and without."""
+    def play(loop, module):
+        seen = []
+        for waiting in (True, False):
+            reader = module.StreamReader(loop=loop)
+            task = loop.create_task(awaited(reader.read(5)))
+            turn(loop, 2 * waiting)
+            try:
+                seen.append(reader.set_exception(error))
+            except TypeError as refused:    # StopIteration, before 3.12
+                seen.append(str(refused))
+                task.cancel()
+            turn(loop, 3)
+            seen.append(result_of(task) if task.done() else None)
+            seen.append(repr(reader.exception()))
+        return seen
+
+    every(play)
+
+
+@MODULES
+async def test_somebody_else_s_waiter(loop, module):
+    """It may be taken away, or be another's."""
+    reader = module.StreamReader(loop=loop)
+    reader._waiter = theirs = loop.create_future()
+    with pytest.raises(RuntimeError, match="already waiting"):
+        await reader.read(5)
+    reader.feed_data(b"data")
+    assert theirs.done() and reader._waiter is None
+    assert await reader.read(5) == b"data"
+    reader._waiter = loop.create_future()
+    reader._waiter = None
+    task = loop.create_task(reader.read(5))
+    await settle(2)
+    reader.feed_data(b"more")
+    assert await task == b"more"
+
+
+@MODULES
 async def test_iteration(loop, module):
     reader = module.StreamReader(loop=loop)
     reader.feed_data(b"one\ntwo\n\nlast")
@@ -781,6 +869,52 @@ def test_no_frame_per_chunk(loop, fed, module):
     seen = frames(lambda: each.send(b"more"))
     assert not {"data_received", "feed_data", "_wakeup_waiter"} & set(seen)
     assert loop.run_until_complete(task) == b"firstmore"
+
+
+@pytest.mark.only_asyncfast
+@MODULES
+def test_the_turn_in_which_a_reader_goes_on(loop, fed, module):
+    """Ours that waits for what has been read goes on at once, asyncio's in the next turn, as everybody does in debug mode."""
+    async def read():
+        while data := await each.reader.read(5):
+            log.append(data)
+
+    each, log = fed(module), []
+    task = loop.create_task(read())
+    turn(loop)
+    loop.call_soon(log.append, "ready")
+    each.peer.sendall(b"data")
+    at_once = module is asyncfast and not loop.get_debug()
+    turn(loop)
+    assert log == (["ready", b"data"] if at_once else ["ready"])
+    turn(loop)
+    assert log == ["ready", b"data"]
+    each.reader.feed_data(b"called")        # by whom it may be: there is no callback to return from
+    loop.call_soon(log.append, "later")
+    assert log[2:] == []
+    turn(loop)
+    assert log[2:] == [b"calle", b"d", "later"]
+    task.cancel()
+    turn(loop)
+
+
+@MODULES
+def test_the_run_ends_where_it_would_go_on(loop, fed, module):
+    """Whoever was to go on does so in the next run."""
+    class Last:
+        def pause_reading(self):
+            raise SystemExit
+
+    each = fed(module)
+    task = loop.create_task(each.reader.read(1000))
+    turn(loop)
+    each.reader._transport = Last()
+    each.peer.sendall(b"x" * 100)
+    with pytest.raises(SystemExit):
+        until(loop, task.done)
+    assert not task.done()
+    turn(loop)
+    assert task.result() == b"x" * 100
 
 
 @MODULES
