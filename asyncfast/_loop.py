@@ -33,7 +33,7 @@ BASE_HOOKS = {
         "__del__", "__init__", "_asyncgen_finalizer_hook", "_asyncgen_firstiter_hook", "_check_callback",
         "_check_closed", "_check_running", "_check_thread", "_set_coroutine_origin_tracking", "_run_once",
         "_write_to_self", "_add_callback", "close", "create_task", "run_until_complete", "set_debug",
-        "set_task_factory",
+        "set_task_factory", "shutdown_asyncgens",
     ),
     "SelectorEventLoop": (
         "_add_reader", "_add_writer", "_remove_reader", "_remove_writer", "_make_self_pipe", "_close_self_pipe",

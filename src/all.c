@@ -14,6 +14,7 @@
 #include "core/park.c"
 #include "core/sleep.c"
 #include "core/coro.c"
+#include "core/asyncgens.c"
 #include "core/watch.c"
 #include "core/loop.c"
 #include "net/backlog.c"

@@ -50,6 +50,8 @@ static const struct {
     {offsetof(AfState, task_get_stack), "asyncio.base_tasks", "_task_get_stack"},
     {offsetof(AfState, task_print_stack), "asyncio.base_tasks", "_task_print_stack"},
     {offsetof(AfState, asyncio_sleep), "asyncio.tasks", "sleep"},
+    {offsetof(AfState, gather), "asyncio.tasks", "gather"},
+    {offsetof(AfState, WeakSet), "weakref", "WeakSet"},
     {offsetof(AfState, register_task), "asyncio.tasks", "_register_task"},
 #if AF_HAVE_EAGER_TASKS
     {offsetof(AfState, register_eager_task), "asyncio.tasks", "_register_eager_task"},

@@ -9,6 +9,7 @@
    the ring, so watchers and timers cannot change under a dispatch. */
 #include "core/loop.h"
 
+#include "core/asyncgens.h"
 #include "core/awaitval.h"
 #include "core/context.h"
 #include "core/handle.h"
@@ -1048,6 +1049,7 @@ loop_tp_traverse(AfLoop *loop, visitproc visit, void *arg)
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->current_handle);
     Py_VISIT(loop->next_task);
+    Py_VISIT(loop->asyncgens.set);
     return 0;
 }
 
@@ -1093,6 +1095,7 @@ loop_tp_clear(AfLoop *loop)
     loop_empty(loop);
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->current_handle);
+    Py_CLEAR(loop->asyncgens.set);
     return 0;
 }
 
@@ -1106,6 +1109,7 @@ loop_tp_dealloc(AfLoop *loop)
     af_ring_fini(&loop->ready);
     af_heap_fini(&loop->timers);
     PyMem_Free(loop->watches);
+    af_asyncgens_forget(loop);
     if (af_list_linked(&loop->link)) {
         af_list_remove(&loop->link);
     }
@@ -1191,6 +1195,15 @@ static PyMethodDef loop_methods[] = {
      "_watched($self, fd, /)\n--\n\nReturn what fd is watched for: 1 reading, 2 writing, 3 both, 0 neither."},
     {"_owner", (PyCFunction)af_watch_owner, METH_O,
      "_owner($self, fd, /)\n--\n\nReturn the transport that owns fd, or None."},
+    {"_asyncgen_firstiter_hook", (PyCFunction)af_asyncgens_firstiter, METH_O,
+     "_asyncgen_firstiter_hook($self, agen, /)\n--\n\nAn asynchronous generator is iterated for the first time."},
+    {"_asyncgen_finalizer_hook", (PyCFunction)af_asyncgens_finalizer, METH_O,
+     "_asyncgen_finalizer_hook($self, agen, /)\n--\n\nOne was dropped before its end: have a task close it."},
+    {"shutdown_asyncgens", (PyCFunction)af_asyncgens_shutdown, METH_NOARGS,
+     "shutdown_asyncgens($self, /)\n--\n\n"
+     "Close the asynchronous generators that were iterated on this loop and have not ended.  A coroutine.\n\n"
+     "What they raise in that goes to the exception handler.  Those iterated for the first time from then on are warned\n"
+     "about (ResourceWarning)."},
     {"_remove_writer", (PyCFunction)af_watch_remove_writer, METH_O,
      "_remove_writer($self, fd, /)\n--\n\nReturn True if there was a writer."},
     {NULL, NULL, 0, NULL},
@@ -1204,6 +1217,10 @@ static PyGetSetDef loop_getset[] = {
     {"_debug", (getter)loop_get_flag, (setter)loop_set_flag, "The debug mode.", LOOP_AT(debug)},
     {"_await_values", (getter)loop_get_flag, (setter)loop_set_flag, "Whether plain values may be awaited.",
      LOOP_AT(await_values)},
+    {"_asyncgens", (getter)af_asyncgens_get, (setter)af_asyncgens_set,
+     "The asynchronous generators that were iterated and have not ended, a weakref.WeakSet.", NULL},
+    {"_asyncgens_shutdown_called", (getter)loop_get_flag, (setter)loop_set_flag,
+     "True once shutdown_asyncgens() has run.", LOOP_AT(asyncgens.shutdown)},
     {"_thread_id", (getter)loop_get_thread_id, (setter)loop_set_thread_id, "Ident of the thread that runs it, or None.",
      NULL},
     {"_task_factory", (getter)loop_get_object, (setter)loop_set_object, "The task factory, or None.",

@@ -24,6 +24,16 @@ enum {
 struct AfFdWatch;
 struct AfTimerHandle;
 
+/* asyncgens.c: the asynchronous generators that are iterated on the loop. */
+typedef struct {
+    PyObject **refs;            /* weak references without callbacks, some of them dead */
+    size_t count, room;
+    PyObject *set;              /* loop._asyncgens: asyncio's WeakSet, or what somebody has put there; NULL: not yet */
+    char is_weak;               /* it is a WeakSet, to which what is in refs may be added later */
+    char in_set;                /* there may be something in it */
+    char shutdown;              /* shutdown_asyncgens() was called */
+} af_asyncgens;
+
 typedef struct AfLoop {
     PyObject_HEAD
     AfState *st;
@@ -66,6 +76,7 @@ typedef struct AfLoop {
     PyObject *task_factory;     /* NULL: our Task */
     PyObject *current_handle;   /* debug mode: what runs now */
     double slow_callback_duration;      /* seconds */
+    af_asyncgens asyncgens;
     af_link link;               /* in AfState.loops */
 } AfLoop;
 

@@ -117,6 +117,13 @@ PyWeakref_GetRef(PyObject *ref, PyObject **obj)
 }
 #endif
 
+/* Is what it referred to gone?  0 while that is about to go. */
+static inline int
+af_weakref_is_dead(PyObject *ref)
+{
+    return ((PyWeakReference *)ref)->wr_object == Py_None;
+}
+
 /* The version of a type: another one once the type or one of its bases was changed; 0: not known. */
 static inline unsigned
 af_type_version(PyTypeObject *type)

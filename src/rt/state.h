@@ -103,6 +103,8 @@ typedef struct AfState {
     PyObject *(*swap_current_fast)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
     PyObject *current_tasks;            /* before 3.14 */
     PyObject *asyncio_sleep;
+    PyObject *gather;
+    PyObject *WeakSet;
     PyObject *add_to_awaited_by;        /* 3.14+: asyncio's, for its own futures */
     PyObject *discard_from_awaited_by;
 
