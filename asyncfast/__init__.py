@@ -25,10 +25,10 @@ __all__ = (
 class Runner(_AsyncioRunner):
     """asyncio.Runner whose loop_factory is new_event_loop unless another is given."""
 
-    def __init__(self, *, debug=None, loop_factory=None, await_values=None, fast_streams=None):
+    def __init__(self, *, debug=None, loop_factory=None, await_values=None, fast_streams=None, ktls=None):
         if loop_factory is None:
             def loop_factory():
-                return new_event_loop(await_values=await_values, fast_streams=fast_streams)
+                return new_event_loop(await_values=await_values, fast_streams=fast_streams, ktls=ktls)
         super().__init__(debug=debug, loop_factory=loop_factory)
 
 

@@ -22,13 +22,22 @@ __version__: str
 
 class Loop(_CoreLoop, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def __init__(
-        self, *, await_values: bool | None = None, fast_streams: bool | None = None, tls: str | None = None
+        self,
+        *,
+        await_values: bool | None = None,
+        fast_streams: bool | None = None,
+        tls: str | None = None,
+        ktls: bool | None = None,
     ) -> None: ...
     @property
     def tls_engine(self) -> str: ...
 
 def new_event_loop(
-    *, await_values: bool | None = None, fast_streams: bool | None = None, tls: str | None = None
+    *,
+    await_values: bool | None = None,
+    fast_streams: bool | None = None,
+    tls: str | None = None,
+    ktls: bool | None = None,
 ) -> Loop: ...
 def run(
     main: Coroutine[Any, Any, _T],
@@ -37,6 +46,7 @@ def run(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     await_values: bool | None = None,
     fast_streams: bool | None = None,
+    ktls: bool | None = None,
 ) -> _T: ...
 
 class Runner(asyncio.Runner):
@@ -47,10 +57,13 @@ class Runner(asyncio.Runner):
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
         await_values: bool | None = None,
         fast_streams: bool | None = None,
+        ktls: bool | None = None,
     ) -> None: ...
 
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
-    def __init__(self, *, await_values: bool | None = None, fast_streams: bool | None = None) -> None: ...
+    def __init__(
+        self, *, await_values: bool | None = None, fast_streams: bool | None = None, ktls: bool | None = None
+    ) -> None: ...
 
 def install() -> None: ...
 

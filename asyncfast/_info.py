@@ -27,6 +27,7 @@ def show():
         "backend": f"{backend} ({WHY_BACKEND.get(backend, 'the one built in')})",
         "timers": f"{timers} ({WHY_TIMERS.get(timers, 'the one built in')})",
         "TLS": tls(),
+        "kernel TLS": kernel_tls(),
         "await values": "on" if awaits_values() else "on request" if awaits_values(await_values=True) else "no",
         "free-threading": free_threading(),
         "subinterpreters": subinterpreters(),
@@ -41,6 +42,16 @@ def tls():
         return f"{_tls.choose_engine(None)} ({_tls.why_not_direct() or _tls.WHY_ENGINE})"
     except (ValueError, RuntimeError) as error:
         return f"no ({error})"
+
+
+def kernel_tls():
+    """Say whether the kernel can encrypt, for connections that ask for it."""
+    try:
+        from asyncfast import _tls
+        why_not = _tls.why_no_ktls()
+    except OSError as error:
+        why_not = f"no connection to try it on: {error}"
+    return f"no ({why_not})" if why_not else "on request, for what is sent"
 
 
 def awaits_values(**options):

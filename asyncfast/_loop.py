@@ -23,7 +23,8 @@ from ._transports import (  # noqa: F401 (the hooks of _core)
     set_result_unless_cancelled, socket_info, transport_debug, transport_debug_error, transport_failed,
     transport_repr, transport_unclosed, write_buffer_limits, write_to_lost)
 from ._tls import (  # noqa: F401 (more of them)
-    choose_engine, tls_buffer_limits, tls_connected, tls_failed, tls_fatal, tls_keeps_not_open, tls_took, tls_write_to_lost)
+    choose_engine, tls_buffer_limits, tls_connected, tls_failed, tls_fatal, tls_keeps_not_open, tls_ktls, tls_took,
+    tls_write_to_lost)
 
 __all__ = ("Loop", "new_event_loop", "run")
 
@@ -81,9 +82,12 @@ class Loop(_core.Loop, Transports, Processes, asyncio.SelectorEventLoop):
     tls: "direct" or "portable", who makes the records of TLS: OpenSSL on the connection's own memory, or ssl.SSLObject;
     None: as the environment variable ASYNCFAST_TLS says, else the direct one where it can be had.  ValueError for another
     name, RuntimeError if "direct" is asked for and cannot be had.
+
+    ktls: let the kernel encrypt what TLS connections send, where it can; None: as ASYNCFAST_KTLS says.  The SSLContext's own
+    ssl.OP_ENABLE_KTLS asks for the same.  get_extra_info("ktls") of a transport says whether it does, and why not.
     """
 
-    def __init__(self, *, await_values=None, fast_streams=None, tls=None):
+    def __init__(self, *, await_values=None, fast_streams=None, tls=None, ktls=None):
         try:
             self._tls_engine = choose_engine(tls) if tls is not None or os.environ.get("ASYNCFAST_TLS") else None
         except BaseException:
@@ -94,6 +98,7 @@ class Loop(_core.Loop, Transports, Processes, asyncio.SelectorEventLoop):
         if _option(await_values, "ASYNCFAST_AWAIT_VALUES"):
             _core._install_await_values()
             self._await_values = True
+        self._ktls = _option(ktls, "ASYNCFAST_KTLS")
         self._fast_streams = _option(fast_streams, "ASYNCFAST_FAST_STREAMS")
         if self._fast_streams:
             _streams.install()
@@ -160,12 +165,12 @@ class Loop(_core.Loop, Transports, Processes, asyncio.SelectorEventLoop):
         self._shutdown()
 
 
-def new_event_loop(*, await_values=None, fast_streams=None, tls=None):
+def new_event_loop(*, await_values=None, fast_streams=None, tls=None, ktls=None):
     """Return a new Loop.  Fits wherever asyncio takes a loop_factory."""
-    return Loop(await_values=await_values, fast_streams=fast_streams, tls=tls)
+    return Loop(await_values=await_values, fast_streams=fast_streams, tls=tls, ktls=ktls)
 
 
-def run(main, *, debug=None, loop_factory=None, await_values=None, fast_streams=None):
+def run(main, *, debug=None, loop_factory=None, await_values=None, fast_streams=None, ktls=None):
     """asyncio.run() on a Loop: run the coroutine main, close everything, return its result.
 
     Raises what main raises, RuntimeError inside a running loop, ValueError/TypeError if main is no coroutine, as
@@ -173,7 +178,7 @@ def run(main, *, debug=None, loop_factory=None, await_values=None, fast_streams=
     """
     if loop_factory is None:
         def loop_factory():
-            return new_event_loop(await_values=await_values, fast_streams=fast_streams)
+            return new_event_loop(await_values=await_values, fast_streams=fast_streams, ktls=ktls)
     if events._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:

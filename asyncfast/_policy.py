@@ -14,17 +14,18 @@ with warnings.catch_warnings():
 class EventLoopPolicy(_Base):
     """asyncio's default policy, making asyncfast loops.
 
-    asyncio.set_event_loop_policy(asyncfast.EventLoopPolicy()) switches a program over.  await_values, fast_streams: as for
+    asyncio.set_event_loop_policy(asyncfast.EventLoopPolicy()) switches a program over.  await_values, fast_streams, ktls: as for
     Loop.
     """
 
-    def __init__(self, *, await_values=None, fast_streams=None):
+    def __init__(self, *, await_values=None, fast_streams=None, ktls=None):
         super().__init__()
         self._fast_streams = fast_streams
         self._await_values = await_values
+        self._ktls = ktls
 
     def _loop_factory(self):
-        return new_event_loop(await_values=self._await_values, fast_streams=self._fast_streams)
+        return new_event_loop(await_values=self._await_values, fast_streams=self._fast_streams, ktls=self._ktls)
 
 
 EventLoopPolicy.__module__ = "asyncfast"

@@ -32,6 +32,7 @@ standard input.
   --await-values  let the program await plain values: `await 1 + 2` gives 3
   --debug         asyncio's debug mode
   --fast-streams  asyncio.open_connection() and alike give asyncfast's streams
+  --ktls          the kernel encrypts what TLS connections send, where it can
   -h, --help      print this text
   --version       print the version
   info            print what this asyncfast is made of and runs on
@@ -39,7 +40,7 @@ standard input.
 
 # The environment variable that each option stands for; children of the program inherit it.
 OPTIONS = {"--await-values": "ASYNCFAST_AWAIT_VALUES", "--debug": "PYTHONASYNCIODEBUG",
-           "--fast-streams": "ASYNCFAST_FAST_STREAMS"}
+           "--fast-streams": "ASYNCFAST_FAST_STREAMS", "--ktls": "ASYNCFAST_KTLS"}
 
 # The types that --await-values makes awaitable, as a TypeError names them.
 VALUE_TYPES = "bool int float complex str bytes bytearray memoryview tuple list range dict frozendict set frozenset"

@@ -5,6 +5,7 @@ for each record.  Both are given an SSLObject that the user's SSLContext has mad
 """
 
 import os
+import socket
 import sys
 from asyncio import constants, exceptions, sslproto
 from asyncio.log import logger
@@ -83,6 +84,41 @@ def _goes_direct(context, sslobj):
     return type(sslobj) is ssl.SSLObject and getattr(context, "_msg_callback", None) is None
 
 
+#: ssl.OP_ENABLE_KTLS, which ssl names from 3.12 on; 0: this OpenSSL has no such option.
+_OP_ENABLE_KTLS = 0 if ssl is None or ssl.OPENSSL_VERSION_INFO < (3,) else 0x8
+_TCP_ULP = 31               # linux/tcp.h
+_options = ssl and _ssl._SSLContext.options.__get__
+
+
+def _wants_ktls(loop, context):
+    if type(context) is ssl.SSLContext:
+        options = _options(context)         # no enum is made
+    else:
+        options = getattr(context, "options", 0)
+    return loop._ktls or isinstance(options, int) and bool(options & _OP_ENABLE_KTLS)
+
+
+def _ktls_info(direct):
+    """What get_extra_info("ktls") says until the handshake is over, and for ever if it cannot be had."""
+    why = ("this OpenSSL has none" if not _OP_ENABLE_KTLS else "the portable engine has no part in it" if not direct else
+           "the handshake is not over")
+    return {"send": False, "recv": False, "why": why}
+
+
+def why_no_ktls():
+    """Why no connection to this machine itself can have kernel TLS; "" if one can.  Found by trying it, each time."""
+    if not _OP_ENABLE_KTLS or why_not_direct():
+        return _ktls_info(direct=False)["why"]
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_ULP, b"tls")
+        except FileNotFoundError:
+            return "the kernel has no TLS, or has not loaded its module tls"
+        except OSError as error:
+            return f"the socket takes no TLS: {error.strerror}"
+    return ""
+
+
 def _positive(name, value, default):
     if value is None:
         return default
@@ -110,8 +146,11 @@ def make_transport(loop, protocol, sslcontext, waiter, server_side=False, server
     sslobj = sslcontext.wrap_bio(incoming, outgoing, server_side=server_side,
                                  server_hostname=server_hostname if server_hostname and not server_side else None)
     direct = loop.tls_engine == "direct" and _goes_direct(sslcontext, sslobj)
-    return SSLTransport(loop, protocol, sslobj, incoming, outgoing, {"sslcontext": sslcontext}, waiter,
-                        call_connection_made, handshake_timeout, shutdown_timeout, direct)
+    extra, ktls = {"sslcontext": sslcontext}, _wants_ktls(loop, sslcontext)
+    if ktls:
+        extra["ktls"] = _ktls_info(direct)
+    return SSLTransport(loop, protocol, sslobj, incoming, outgoing, extra, waiter, call_connection_made, handshake_timeout,
+                        shutdown_timeout, direct, ktls and bool(_OP_ENABLE_KTLS))
 
 
 def give(protocol, data):
@@ -128,6 +167,18 @@ def tls_connected(sslobj, extra):
     """The handshake is over: what get_extra_info() knows from now on."""
     extra.update(peercert=sslobj.getpeercert(), cipher=sslobj.cipher(), compression=sslobj.compression(),
                  ssl_object=sslobj)
+
+
+def tls_ktls(transport, sslobj, sends, why, error):
+    """The handshake is over: what became of the wish for kernel TLS."""
+    if sends:
+        transport._sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+        why = ""
+    elif why is None:
+        why = f"OpenSSL has offered no keys: not of {sslobj.cipher()[0]}, or its build has no kernel TLS"
+    elif error:
+        why = f"{why}: {os.strerror(error)}"
+    transport._extra["ktls"] = {"send": bool(sends), "recv": False, "why": why}
 
 
 def tls_took(loop, protocol, began):

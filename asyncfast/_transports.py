@@ -114,6 +114,12 @@ class Transports:
         return upgraded
 
     async def _sendfile_native(self, transp, file, offset, count):
+        if isinstance(transp, SSLTransport):
+            below = transp._begin_sendfile()
+            try:
+                return await self._sendfile_native(below, file, offset, _count_to_end(file, offset, count))
+            finally:
+                transp._end_sendfile()
         sent = transp._make_empty_waiter()
         resume_reading = transp.is_reading()
         transp.pause_reading()
@@ -129,6 +135,15 @@ class Transports:
         if isinstance(transp, (SocketTransport, SSLTransport)):
             transp = _FlowControlled(transp)
         return await super()._sendfile_fallback(transp, file, offset, count)
+
+
+def _count_to_end(file, offset, count):
+    """No more than file has: a kernel before 6.5 keeps an unfinished record for as long as it believes that more comes."""
+    try:
+        rest = os.fstat(file.fileno()).st_size - offset
+    except (AttributeError, OSError, TypeError):
+        return count            # who sends it will see
+    return rest if rest > 0 and (count is None or isinstance(count, int) and count > rest) else count
 
 
 class _FlowControlled:

@@ -33,6 +33,7 @@
 #include "net/feed.c"
 #include "tls/libssl.c"
 #include "tls/portable.c"
+#include "tls/ktls.c"
 #include "tls/direct.c"
 #include "tls/tls.c"
 #include "tls/ssltransport.c"

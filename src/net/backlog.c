@@ -38,7 +38,7 @@ af_backlog_add_steal(af_backlog *b, PyObject *bytes, size_t start)
 }
 
 AF_API int
-af_backlog_add_datagram_steal(af_backlog *b, PyObject *bytes, PyObject *to)
+af_backlog_add_to_steal(af_backlog *b, PyObject *bytes, PyObject *to)
 {
     return backlog_add_steal(b, bytes, 0, to);
 }
@@ -46,11 +46,11 @@ af_backlog_add_datagram_steal(af_backlog *b, PyObject *bytes, PyObject *to)
 AF_API int
 af_backlog_iov(const af_backlog *b, struct iovec *iov)
 {
-    int n = b->count < AF_BACKLOG_IOV ? (int)b->count : AF_BACKLOG_IOV;
-    for (int i = 0; i < n; i++) {
-        const af_chunk *c = &b->chunks[b->first + (size_t)i];
-        iov[i].iov_base = PyBytes_AS_STRING(c->bytes) + c->start;
-        iov[i].iov_len = (size_t)PyBytes_GET_SIZE(c->bytes) - c->start;
+    int most = b->count < AF_BACKLOG_IOV ? (int)b->count : AF_BACKLOG_IOV, n = 0;
+    for (; n < most && b->chunks[b->first + (size_t)n].to == NULL; n++) {
+        const af_chunk *c = &b->chunks[b->first + (size_t)n];
+        iov[n].iov_base = PyBytes_AS_STRING(c->bytes) + c->start;
+        iov[n].iov_len = (size_t)PyBytes_GET_SIZE(c->bytes) - c->start;
     }
     return n;
 }
@@ -70,6 +70,7 @@ af_backlog_sent(af_backlog *b, size_t n)
         b->first++;
         b->count--;
         Py_DECREF(c->bytes);
+        Py_XDECREF(c->to);      /* an int */
     }
     if (b->count == 0) {
         af_backlog_clear(b);

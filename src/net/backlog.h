@@ -9,7 +9,7 @@
 typedef struct {
     PyObject *bytes;            /* owned */
     size_t start;               /* how much of it is gone already */
-    PyObject *to;               /* a datagram's address, owned; or NULL */
+    PyObject *to;               /* a datagram's address, or (an int) the type of a record of kernel TLS; owned; or NULL */
 } af_chunk;
 
 typedef struct {
@@ -21,9 +21,10 @@ typedef struct {
 #define AF_BACKLOG_IOV 1024     /* IOV_MAX: as many chunks as asyncio sends at once */
 
 AF_API int af_backlog_add_steal(af_backlog *b, PyObject *bytes, size_t start);  /* 0, or -1 with MemoryError */
-AF_API int af_backlog_add_datagram_steal(af_backlog *b, PyObject *bytes, PyObject *to);     /* to: borrowed, or NULL */
+AF_API int af_backlog_add_to_steal(af_backlog *b, PyObject *bytes, PyObject *to);   /* to: borrowed, or NULL */
 AF_API void af_backlog_pop(af_backlog *b);              /* the first one, whole */
-AF_API int af_backlog_iov(const af_backlog *b, struct iovec *iov);              /* how many, AF_BACKLOG_IOV at most */
+/* The chunks before the first one that goes to somewhere: how many, AF_BACKLOG_IOV at most. */
+AF_API int af_backlog_iov(const af_backlog *b, struct iovec *iov);
 AF_API void af_backlog_sent(af_backlog *b, size_t n);
 AF_API void af_backlog_clear(af_backlog *b);
 

@@ -412,7 +412,7 @@ datagram_put(AfDatagram *d, const af_data *data, PyObject *to)
         }
     }
     PyObject *bytes = af_data_snapshot(data, 0);
-    if (bytes == NULL || af_backlog_add_datagram_steal(&d->out, bytes, to) < 0) {
+    if (bytes == NULL || af_backlog_add_to_steal(&d->out, bytes, to) < 0) {
         return -1;
     }
     return af_transport_maybe_pause(t);

@@ -19,6 +19,7 @@ static const char stream_write_error[] = "Fatal write error on socket transport"
 
 /* Holding back more than that, or more than the protocol wants to see waiting, would show. */
 #define STREAM_HOLD_MOST ((size_t)16 * 1024)
+#define STREAM_SET_RECORD_TYPE 1    /* TLS_SET_RECORD_TYPE of linux/tls.h */
 
 typedef struct {
     AfTransport t;
@@ -258,6 +259,23 @@ stream_drained(AfStream *s)
     return t->eof ? stream_shutdown(s) : 0;
 }
 
+/* A record of kernel TLS that is not data is a call of its own. */
+static ssize_t
+stream_send_record(AfStream *s, struct msghdr *msg)
+{
+    const af_chunk *c = &s->out.chunks[s->out.first];
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(1)];
+    } type = {.head = {.cmsg_level = AF_SOL_TLS, .cmsg_type = STREAM_SET_RECORD_TYPE, .cmsg_len = CMSG_LEN(1)}};
+    *CMSG_DATA(&type.head) = (unsigned char)PyLong_AsLong(c->to);
+    msg->msg_iov[0] = (struct iovec){PyBytes_AS_STRING(c->bytes) + c->start, (size_t)PyBytes_GET_SIZE(c->bytes) - c->start};
+    msg->msg_iovlen = 1;
+    msg->msg_control = &type;
+    msg->msg_controllen = sizeof(type.room);
+    return sendmsg(s->t.fd, msg, MSG_NOSIGNAL);
+}
+
 /* Send what waits, as much as the socket takes. */
 static int
 stream_flush(AfStream *s)
@@ -271,7 +289,7 @@ stream_flush(AfStream *s)
     ssize_t n = -1;
     errno = EBADF;
     if (af_transport_fd_is_ours(t)) {
-        n = sendmsg(t->fd, &msg, MSG_NOSIGNAL);
+        n = af_likely(msg.msg_iovlen > 0) ? sendmsg(t->fd, &msg, MSG_NOSIGNAL) : stream_send_record(s, &msg);
     }
     if (n < 0) {
         if (af_would_block(errno)) {
@@ -482,6 +500,32 @@ AF_API PyObject *
 af_stream_write(PyObject *transport, PyObject *data)
 {
     return stream_write((AfStream *)transport, data);
+}
+
+AF_API int
+af_stream_idle_fd(PyObject *transport)
+{
+    const AfStream *s = (const AfStream *)transport;
+    return s->held || s->out.count > 0 || s->t.lost || !af_transport_fd_is_ours(&s->t) ? -1 : s->t.fd;
+}
+
+AF_API int
+af_stream_write_record_steal(PyObject *transport, PyObject *type, PyObject *bytes)
+{
+    AfStream *s = (AfStream *)transport;
+    if (s->t.lost) {
+        Py_DECREF(bytes);
+        return af_transport_write_lost(&s->t);
+    }
+    if (stream_unite(s) < 0) {
+        Py_DECREF(bytes);
+        return -1;
+    }
+    s->held = 0;
+    if (af_backlog_add_to_steal(&s->out, bytes, type) < 0 || stream_flush(s) < 0) {
+        return -1;
+    }
+    return s->out.count > 0 && stream_await_room(s) < 0 ? -1 : af_transport_maybe_pause(&s->t);
 }
 
 /* An item of writelines() as bytes that nobody can change: a new reference. */

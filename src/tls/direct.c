@@ -19,6 +19,9 @@
 /* Room for a record besides its data: header, nonce or IV, padding, MAC, 85 bytes at most; and how much data it holds. */
 #define DIRECT_OVERHEAD 96
 #define DIRECT_RECORD ((size_t)16 * 1024)
+/* RFC 8446: a type of records, and one of messages in them. */
+#define DIRECT_RECORD_HANDSHAKE 22
+#define DIRECT_KEY_UPDATE 24
 
 static const af_libssl *
 direct_lib(const AfTls *tls)
@@ -73,6 +76,39 @@ direct_spill(af_tls_memory *m, const char *from, size_t size)
     return 0;
 }
 
+/* The kernel will make the records: a row of them, each with its type. */
+static int
+direct_spill_record(af_tls_memory *m, unsigned char type, const char *from, size_t size)
+{
+    size_t before = m->spill_size;
+    if (direct_spill(m, (const char *)&type, sizeof(type)) < 0 ||
+        direct_spill(m, (const char *)&size, sizeof(size)) < 0 || direct_spill(m, from, size) < 0) {
+        m->spill_size = before;
+        return -1;
+    }
+    return 0;
+}
+
+/* The kernel cannot change its keys: the connection ends with the first KeyUpdate of ours, which the peer has asked for. */
+static int
+direct_write_plain(af_tls_memory *m, const char *from, int size)
+{
+    unsigned char record = m->ktls.record;
+    m->ktls.record = 0;
+    if (record == DIRECT_RECORD_HANDSHAKE && from[0] == DIRECT_KEY_UPDATE) {
+        m->ktls.stale = 1;
+    }
+    if (m->ktls.stale) {
+        return -1;
+    }
+    if (record == 0 && m->spill_size == 0 && m->out_size + (size_t)size <= m->out_room) {
+        memcpy(m->out + m->out_size, from, (size_t)size);
+        m->out_size += (size_t)size;
+        return size;
+    }
+    return direct_spill_record(m, record, from, (size_t)size) < 0 ? -1 : size;
+}
+
 static int
 direct_bio_write(void *bio, const char *from, int size)
 {
@@ -80,6 +116,9 @@ direct_bio_write(void *bio, const char *from, int size)
     m->lib->BIO_clear_flags(bio, AF_BIO_FLAGS_RETRY_MASK);
     if (size <= 0) {
         return 0;
+    }
+    if (af_unlikely(m->ktls.sends)) {
+        return direct_write_plain(m, from, size);
     }
     if (m->spill_size == 0 && m->out_size + (size_t)size <= m->out_room) {
         memcpy(m->out + m->out_size, from, (size_t)size);
@@ -90,9 +129,9 @@ direct_bio_write(void *bio, const char *from, int size)
 }
 
 static long
-direct_bio_ctrl(void *bio, int command, long Py_UNUSED(number), void *Py_UNUSED(pointer))
+direct_bio_ctrl(void *bio, int command, long number, void *pointer)
 {
-    const af_tls_memory *m = direct_memory(bio);
+    af_tls_memory *m = direct_memory(bio);
     switch (command) {
     case AF_BIO_CTRL_PENDING:
         return (long)m->in_size;
@@ -100,6 +139,13 @@ direct_bio_ctrl(void *bio, int command, long Py_UNUSED(number), void *Py_UNUSED(
         return (long)(m->out_size + m->spill_size);
     case AF_BIO_CTRL_FLUSH:
         return 1;
+    case AF_BIO_CTRL_SET_KTLS:          /* number: to send with, not to receive */
+        return number ? af_ktls_take_keys((AfTls *)((char *)m - offsetof(AfTls, memory)), pointer) : 0;
+    case AF_BIO_CTRL_GET_KTLS_SEND:
+        return m->ktls.sends;
+    case AF_BIO_CTRL_SET_KTLS_RECORD:
+        m->ktls.record = (unsigned char)number;
+        return 0;
     default:
         return 0;
     }
@@ -149,7 +195,10 @@ direct_attach(AfTls *tls)
         PyErr_NoMemory();
         return -1;
     }
-    tls->memory = (af_tls_memory){.lib = lib};
+    tls->memory = (af_tls_memory){.lib = lib, .ktls = {.wished = tls->memory.ktls.wished}};
+    if (tls->memory.ktls.wished) {
+        lib->SSL_set_options(ssl, AF_SSL_OP_ENABLE_KTLS);
+    }
     lib->BIO_set_data(bio, &tls->memory);
     lib->BIO_set_init(bio, 1);
     tls->in_bio = lib->SSL_get_rbio(ssl);
@@ -262,6 +311,11 @@ direct_raise(AfTls *tls, const char *method, PyObject *arg)
         PyErr_NoMemory();
         return AF_TLS_ERROR;
     }
+    if (tls->memory.ktls.stale) {
+        Py_XDECREF(arg);
+        PyErr_SetString(tls->st->tls_error, "the peer asks for new keys, and the kernel, which has the old ones, takes none");
+        return AF_TLS_ERROR;
+    }
     PyObject *res = arg == NULL ? NULL : af_call_method(tls->sslobj, method, "O", arg);
     Py_XDECREF(arg);
     if (res != NULL || af_tls_again(tls->st)) {
@@ -352,11 +406,43 @@ direct_unsent(AfTls *tls)
     return (Py_ssize_t)(tls->memory.out_size + tls->memory.spill_size);
 }
 
+/* While the kernel makes the records: the data in out, or the first record behind it; ktls.taken says what it is. */
+static PyObject *
+direct_take_plain(AfTls *tls)
+{
+    af_tls_memory *m = &tls->memory;
+    PyObject *data = tls->out_bytes;
+    m->ktls.taken = 0;
+    if (m->out_size > 0) {
+        af_bytes_set_length(data, (Py_ssize_t)m->out_size);
+        tls->out_bytes = NULL;
+        m->out = NULL;
+        m->out_size = m->out_room = 0;
+        return data;
+    }
+    size_t size, head = 1 + sizeof(size);
+    memcpy(&size, m->spill + 1, sizeof(size));
+    data = PyBytes_FromStringAndSize(m->spill + head, (Py_ssize_t)size);
+    if (data == NULL) {
+        return NULL;
+    }
+    m->ktls.taken = (unsigned char)m->spill[0];
+    m->spill_size -= head + size;
+    memmove(m->spill, m->spill + head + size, m->spill_size);
+    if (m->spill_size == 0) {
+        direct_drop_output(tls);
+    }
+    return data;
+}
+
 static PyObject *
 direct_take(AfTls *tls)
 {
     af_tls_memory *m = &tls->memory;
     PyObject *data = tls->out_bytes;
+    if (af_unlikely(m->ktls.sends)) {
+        return direct_take_plain(tls);
+    }
     if (af_likely(m->spill_size == 0 && data != NULL)) {
         tls->out_bytes = NULL;
         af_bytes_set_length(data, (Py_ssize_t)m->out_size);

@@ -6,6 +6,7 @@
 
 /* Its constants (openssl/ssl.h, openssl/bio.h), the same since 1.1.0. */
 enum {
+    AF_SSL_OP_ENABLE_KTLS = 0x08,       /* since 3.0 */
     AF_SSL_ERROR_SSL = 1,
     AF_SSL_ERROR_WANT_READ = 2,
     AF_SSL_ERROR_WANT_WRITE = 3,
@@ -13,6 +14,9 @@ enum {
     AF_BIO_CTRL_PENDING = 10,
     AF_BIO_CTRL_FLUSH = 11,
     AF_BIO_CTRL_WPENDING = 13,
+    AF_BIO_CTRL_SET_KTLS = 72,
+    AF_BIO_CTRL_GET_KTLS_SEND = 73,
+    AF_BIO_CTRL_SET_KTLS_RECORD = 74,   /* ..._TX_SEND_CTRL_MSG there */
     AF_BIO_FLAGS_READ = 0x01,
     AF_BIO_FLAGS_RETRY_MASK = 0x0f,     /* READ | WRITE | IO_SPECIAL | SHOULD_RETRY */
     AF_BIO_FLAGS_SHOULD_RETRY = 0x08,
@@ -28,6 +32,7 @@ enum {
     X(void, SSL_set_bio, (void *ssl, void *rbio, void *wbio))                                                          \
     X(void *, SSL_get_rbio, (const void *ssl))                                                                         \
     X(void *, SSL_get_wbio, (const void *ssl))                                                                         \
+    X(uint64_t, SSL_set_options, (void *ssl, uint64_t options))                                                        \
     X(void *, SSL_get_SSL_CTX, (const void *ssl))                                                                      \
     X(void *, SSL_get_ex_data, (const void *ssl, int idx))                                                             \
     X(void *, BIO_new, (const void *method))                                                                           \

@@ -222,6 +222,18 @@ tls_can_write_eof(AfTls *Py_UNUSED(tls), PyObject *Py_UNUSED(ignored))
     Py_RETURN_FALSE;
 }
 
+static PyObject *
+tls_begin_sendfile(AfTls *tls, PyObject *Py_UNUSED(ignored))
+{
+    return af_tls_begin_sendfile(tls) < 0 ? NULL : Py_NewRef(tls->lower);
+}
+
+static PyObject *
+tls_end_sendfile(AfTls *tls, PyObject *Py_UNUSED(ignored))
+{
+    return af_tls_end_sendfile(tls) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* CPython's tests of TLS fill the backlog with it, behind the back of write(). */
 static PyObject *
 tls_test_append(AfTls *tls, PyObject *data)
@@ -286,6 +298,11 @@ static PyMethodDef tls_methods[] = {
      "set_read_buffer_limits($self, high=None, low=None)\n--\n\n"
      "Have the transport below stop reading at high bytes (256 KiB by default), and go on at low bytes (a quarter).\n\n"
      "ValueError unless high >= low >= 0."},
+    {"_begin_sendfile", (PyCFunction)tls_begin_sendfile, METH_NOARGS,
+     "_begin_sendfile($self, /)\n--\n\n"
+     "Return the transport below, to whose socket a file can go as it is; until _end_sendfile() nothing else does."},
+    {"_end_sendfile", (PyCFunction)tls_end_sendfile, METH_NOARGS,
+     "_end_sendfile($self, /)\n--\n\nSend what was written meanwhile."},
     {"_test__append_write_backlog", (PyCFunction)tls_test_append, METH_O,
      "_test__append_write_backlog($self, data, /)\n--\n\nFor tests only: asyncio's transport has it."},
     {NULL, NULL, 0, NULL},
@@ -370,12 +387,12 @@ static int
 tls_tp_init(AfTls *tls, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"loop", "protocol", "sslobj", "incoming", "outgoing", "extra", "waiter",
-                            "call_connection_made", "handshake_timeout", "shutdown_timeout", "direct", NULL};
+                            "call_connection_made", "handshake_timeout", "shutdown_timeout", "direct", "ktls", NULL};
     PyObject *loop, *protocol, *sslobj, *incoming, *outgoing, *extra, *waiter, *handshake_timeout, *shutdown_timeout;
-    int call_connection_made, direct;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO!OpOOp:SSLTransport", names, &loop, &protocol, &sslobj,
+    int call_connection_made, direct, ktls = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO!OpOOp|p:SSLTransport", names, &loop, &protocol, &sslobj,
                                      &incoming, &outgoing, &PyDict_Type, &extra, &waiter, &call_connection_made,
-                                     &handshake_timeout, &shutdown_timeout, &direct)) {
+                                     &handshake_timeout, &shutdown_timeout, &direct, &ktls)) {
         return -1;
     }
     AfState *st = tls->st;
@@ -404,6 +421,7 @@ tls_tp_init(AfTls *tls, PyObject *args, PyObject *kwargs)
     if (tls_take_protocol(tls, protocol) < 0) {
         return -1;
     }
+    tls->memory.ktls.wished = direct && ktls;
     const af_tls_engine *engine = direct ? af_tls_direct() : af_tls_portable();
     if (engine->attach(tls) < 0) {
         return -1;
@@ -504,7 +522,7 @@ static PyMemberDef tls_members[] = {
 
 static PyType_Slot tls_slots[] = {
     {Py_tp_doc, (void *)"SSLTransport(loop, protocol, sslobj, incoming, outgoing, extra, waiter, call_connection_made, "
-                         "handshake_timeout, shutdown_timeout, direct)\n--\n\n"
+                         "handshake_timeout, shutdown_timeout, direct, ktls=False)\n--\n\n"
                          "Transport that speaks TLS over another one; made by create_connection(ssl=...) and alike."},
     {Py_tp_new, tls_tp_new},
     {Py_tp_init, tls_tp_init},

@@ -162,9 +162,23 @@ af_tls_abort(AfTls *tls, PyObject *exc)
     return tls_tell_lower(tls, "_force_close", exc == NULL ? Py_None : exc);
 }
 
+/* It is a record of kernel TLS, and no data. */
+static int
+tls_lower_write_record(AfTls *tls, PyObject *data)
+{
+    PyObject *lower = Py_NewRef(tls->lower), *type = PyLong_FromLong(tls->memory.ktls.taken);
+    int rc = type == NULL ? -1 : af_stream_write_record_steal(lower, type, Py_NewRef(data));
+    Py_XDECREF(type);
+    Py_DECREF(lower);
+    return rc;
+}
+
 static int
 tls_lower_write(AfTls *tls, PyObject *data)
 {
+    if (af_unlikely(tls->memory.ktls.taken != 0)) {
+        return tls_lower_write_record(tls, data);
+    }
     PyObject *lower = Py_NewRef(tls->lower);
     PyObject *res = tls->lower_is_stream ? af_stream_write(lower, data)
                                          : PyObject_CallMethodOneArg(lower, tls->st->str_write, data);
@@ -227,8 +241,8 @@ AF_API int
 af_tls_control_reading(AfTls *tls)
 {
     Py_ssize_t size = tls->engine->unread(tls);
-    if (size < 0) {
-        return -1;
+    if (size < 0 || (tls->writing_paused & AF_TLS_SENDFILE)) {
+        return size < 0 ? -1 : 0;
     }
     if ((size_t)size >= tls->in_high && !tls->reading_paused) {
         tls->reading_paused = 1;
@@ -243,21 +257,26 @@ af_tls_control_reading(AfTls *tls)
 
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
 
-/* The records go to the transport below. */
+/* The records go to the transport below, though it has said stop. */
+static int
+tls_send_now(AfTls *tls)
+{
+    Py_ssize_t size = tls->engine->unsent(tls);
+    int rc = 0;
+    while (size > 0 && rc == 0) {
+        PyObject *data = tls->engine->take(tls);
+        rc = data == NULL ? -1 : tls_lower_write(tls, data);
+        Py_XDECREF(data);
+        /* one take() is all, unless the kernel makes the records */
+        size = af_unlikely(tls->memory.ktls.sends) && tls->lower != NULL ? tls->engine->unsent(tls) : 0;
+    }
+    return size < 0 ? -1 : rc;
+}
+
 static int
 tls_send(AfTls *tls)
 {
-    if (tls->writing_paused || tls->lower == NULL) {
-        return 0;
-    }
-    Py_ssize_t size = tls->engine->unsent(tls);
-    if (size <= 0) {
-        return (int)size;
-    }
-    PyObject *data = tls->engine->take(tls);
-    int rc = data == NULL ? -1 : tls_lower_write(tls, data);
-    Py_XDECREF(data);
-    return rc;
+    return tls->writing_paused || tls->lower == NULL ? 0 : tls_send_now(tls);
 }
 
 static int
@@ -311,6 +330,16 @@ tls_do_write(AfTls *tls, int all)
         }
     }
     return tls_process_outgoing(tls);
+}
+
+/* Nothing holds writing up any more; or something does, still. */
+static int
+tls_write_on(AfTls *tls)
+{
+    if (tls->plain.count == 0 || (tls->state != AF_TLS_WRAPPED && tls->state != AF_TLS_FLUSHING)) {
+        return tls_process_outgoing(tls);
+    }
+    return tls_do_write(tls, 0) < 0 ? tls_fatal(tls, tls_fatal_error) : 0;
 }
 
 /* Keep data from start on until it can be encrypted. */
@@ -531,7 +560,7 @@ tls_read_into(AfTls *tls)
 static int
 tls_do_read(AfTls *tls)
 {
-    if (tls->state != AF_TLS_WRAPPED && tls->state != AF_TLS_FLUSHING) {
+    if ((tls->state != AF_TLS_WRAPPED && tls->state != AF_TLS_FLUSHING) || (tls->writing_paused & AF_TLS_SENDFILE)) {
         return 0;
     }
     int rc = 0;
@@ -571,6 +600,15 @@ tls_handshake_failed(AfTls *tls)
     return rc;
 }
 
+/* What became of the wish for kernel TLS. */
+static int
+tls_tell_ktls(AfTls *tls)
+{
+    const af_ktls *k = &tls->memory.ktls;
+    return !k->wished ? 0 : af_call_hook(tls->st, "tls_ktls", "OOizi", (PyObject *)tls, tls->sslobj, (int)k->sends, k->why,
+                                         k->error);
+}
+
 static int
 tls_handshake_done(AfTls *tls)
 {
@@ -578,7 +616,7 @@ tls_handshake_done(AfTls *tls)
         return -1;
     }
     tls->state = AF_TLS_WRAPPED;
-    if (af_call_hook(tls->st, "tls_connected", "OO", tls->sslobj, tls->extra) < 0) {
+    if (af_call_hook(tls->st, "tls_connected", "OO", tls->sslobj, tls->extra) < 0 || tls_tell_ktls(tls) < 0) {
         return tls_handshake_failed(tls);
     }
     if (tls->loop->debug) {
@@ -688,6 +726,9 @@ tls_do_shutdown(AfTls *tls)
 static int
 tls_do_flush(AfTls *tls)
 {
+    if (tls->writing_paused & AF_TLS_SENDFILE) {
+        return 0;               /* its end will come back to this */
+    }
     if (tls_do_read(tls) < 0) {
         return -1;
     }
@@ -748,6 +789,42 @@ af_tls_forget(AfTls *tls)
         Py_CLEAR(tls->sslobj);
         Py_CLEAR(tls->extra);
     }
+}
+
+/* ---- sendfile() -------------------------------------------------------------------------------------------------- */
+
+/* All that was written goes to the transport below, for the file to come behind it; what is written from here on waits, and
+   so does close(). */
+AF_API int
+af_tls_begin_sendfile(AfTls *tls)
+{
+    if (tls->writing_paused & AF_TLS_SENDFILE) {
+        PyErr_SetString(PyExc_RuntimeError, "sendfile is in progress already");
+        return -1;
+    }
+    if (tls->state == AF_TLS_WRAPPED && tls->memory.ktls.sends &&
+        (tls_do_write(tls, 1) < 0 || (tls->lower != NULL && tls_send_now(tls) < 0))) {
+        return -1;
+    }
+    if (tls->state != AF_TLS_WRAPPED || !tls->memory.ktls.sends || tls->lower == NULL || tls->plain.count > 0) {
+        PyErr_SetString(PyExc_RuntimeError, "Transport is closing");
+        return -1;
+    }
+    tls->writing_paused |= AF_TLS_SENDFILE;
+    return 0;
+}
+
+AF_API int
+af_tls_end_sendfile(AfTls *tls)
+{
+    tls->writing_paused &= ~AF_TLS_SENDFILE;
+    if (tls->lower == NULL || tls_write_on(tls) < 0) {
+        return tls->lower == NULL ? 0 : -1;
+    }
+    PyObject *resume = af_tls_face_method(tls, "_resume");
+    int rc = resume == NULL ? -1 : af_call_soon(tls->st, (PyObject *)tls->loop, resume, NULL, NULL);
+    Py_XDECREF(resume);
+    return rc;
 }
 
 /* ---- what the transport below calls ----------------------------------------------------------------------------- */
@@ -936,7 +1013,7 @@ static PyObject *
 face_pause_writing(AfTlsProtocol *face, PyObject *Py_UNUSED(ignored))
 {
     FACE_TLS(face);
-    tls->writing_paused = 1;
+    tls->writing_paused |= AF_TLS_PAUSED;
     Py_RETURN_NONE;
 }
 
@@ -944,11 +1021,8 @@ static PyObject *
 face_resume_writing(AfTlsProtocol *face, PyObject *Py_UNUSED(ignored))
 {
     FACE_TLS(face);
-    tls->writing_paused = 0;
-    if (tls->plain.count == 0 || (tls->state != AF_TLS_WRAPPED && tls->state != AF_TLS_FLUSHING)) {
-        return face_result(tls_process_outgoing(tls));
-    }
-    return face_result(tls_do_write(tls, 0) < 0 ? tls_fatal(tls, tls_fatal_error) : 0);
+    tls->writing_paused &= ~AF_TLS_PAUSED;
+    return face_result(tls_write_on(tls));
 }
 
 static PyObject *

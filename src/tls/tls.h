@@ -15,6 +15,9 @@ enum { AF_TLS_UNWRAPPED, AF_TLS_HANDSHAKE, AF_TLS_WRAPPED, AF_TLS_FLUSHING, AF_T
 /* What the protocol has been told. */
 enum { AF_TLS_APP_INIT, AF_TLS_APP_MADE, AF_TLS_APP_EOF, AF_TLS_APP_LOST };
 
+/* Why nothing is given to the transport below. */
+enum { AF_TLS_PAUSED = 1, AF_TLS_SENDFILE = 2 };
+
 /* asyncio.constants: FLOW_CONTROL_HIGH_WATER_SSL_WRITE and _READ, in bytes */
 #define AF_TLS_OUT_HIGH ((size_t)512 * 1024)
 #define AF_TLS_IN_HIGH ((size_t)256 * 1024)
@@ -37,6 +40,17 @@ typedef struct {
     PyObject *(*take)(struct AfTls *tls);       /* them, as bytes: a new reference, maybe to none; or NULL */
 } af_tls_engine;
 
+/* Kernel TLS, ktls.c. */
+typedef struct {
+    char wished;                /* the program asked for it */
+    char sends;                 /* the kernel has the keys: what is written to the BIO is plain */
+    char stale;                 /* they would have to change */
+    unsigned char record;       /* the type of what is written next, if it is not data */
+    unsigned char taken;        /* the same of what was taken last */
+    int error;                  /* an errno, or 0 */
+    const char *why;            /* why the kernel does not send; NULL: it does, or nobody has asked it to */
+} af_ktls;
+
 /* What the direct engine's SSL reads from and writes to.  It does so without the interpreter's lock too, in the SSLObject's
    handshake: no Python in here. */
 typedef struct {
@@ -50,6 +64,7 @@ typedef struct {
     char *spill;                /* malloc()ed: what out has no room for, and all that comes after it; or NULL */
     size_t spill_size, spill_room;
     char no_memory;
+    af_ktls ktls;               /* while it sends, spill is a row of: type (a byte), size (a size_t), data */
 } af_tls_memory;
 
 typedef struct AfTls {
@@ -82,7 +97,8 @@ typedef struct AfTls {
     char made, eof, keeps;
     char closed;                /* 2: and close() was called once more */
     char lower_is_stream;       /* exactly ours: called without a detour */
-    char writing_paused, reading_paused;                /* by the transport below; of it */
+    char writing_paused;        /* AF_TLS_PAUSED: by the transport below; AF_TLS_SENDFILE: a file has the socket */
+    char reading_paused;        /* of the transport below */
     char app_writing_paused, app_reading_paused;        /* the protocol; by it */
     char app_buffered;
     AfSink *app_sink;           /* borrowed: the protocol, if it is TLS again */
@@ -91,6 +107,9 @@ typedef struct AfTls {
 AF_API const af_tls_engine *af_tls_portable(void);
 AF_API const af_tls_engine *af_tls_direct(void);
 
+/* ktls.c: SSL offers the keys of what it sends next; 1: the kernel has them, or 0. */
+AF_API int af_ktls_take_keys(AfTls *tls, const void *keys);
+
 /* tls.c.  All return 0, or -1 with an exception, unless they say otherwise. */
 AF_API PyObject *af_tls_face(AfTls *tls);               /* a new reference, or NULL */
 AF_API PyObject *af_tls_face_method(AfTls *tls, const char *name);
@@ -98,6 +117,8 @@ AF_API int af_tls_abort(AfTls *tls, PyObject *exc);     /* NULL: no reason */
 AF_API int af_tls_start_shutdown(AfTls *tls);
 AF_API void af_tls_forget(AfTls *tls);
 AF_API PyObject *af_tls_write_object(AfTls *tls, PyObject *data);       /* write(), of anything with a buffer */
+AF_API int af_tls_begin_sendfile(AfTls *tls);
+AF_API int af_tls_end_sendfile(AfTls *tls);
 AF_API int af_tls_keep(AfTls *tls, const af_data *data, size_t start);
 AF_API Py_ssize_t af_tls_backlog(AfTls *tls);           /* bytes, or -1 */
 AF_API int af_tls_control_app_writing(AfTls *tls);
