@@ -73,10 +73,11 @@ class BufferedTLSNotes(TLSNotes, asyncio.BufferedProtocol):
 class Pair:
     """A TLS transport, the server or the client, and its peer."""
 
-    def __init__(self, loop, server=True, protocol=None, context=None, peer_context=None, handshake=True, **options):
+    def __init__(self, loop, server=True, protocol=None, context=None, peer_context=None, handshake=True, sockets=None,
+                 **options):
         self.loop = loop
         self.protocol = TLSNotes() if protocol is None else protocol
-        self.sock, self.peer = socket.socketpair()
+        self.sock, self.peer = sockets or socket.socketpair()
         self.sock.setblocking(False)
         self.peer.setblocking(False)
         for sock in (self.sock, self.peer):
