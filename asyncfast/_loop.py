@@ -19,11 +19,12 @@ from . import _core, _introspect, _streams
 from ._processes import Processes
 from ._streams import are_asyncios as streams_are_asyncios  # noqa: F401 (a hook of _core)
 from ._transports import (  # noqa: F401 (the hooks of _core)
-    Transports, accept_failed, accepted_debug, accepted_failed, pipe_closed_by_peer, pipe_info, pipe_repr, pipe_write_to_lost,
-    set_result_unless_cancelled, socket_info, transport_debug, transport_debug_error, transport_failed,
+    Transports, accept_asyncios_tls, accept_failed, accepted_debug, accepted_failed, pipe_closed_by_peer, pipe_info, pipe_repr,
+    pipe_write_to_lost, set_result_unless_cancelled, socket_info, transport_debug, transport_debug_error, transport_failed,
     transport_repr, transport_unclosed, write_buffer_limits, write_to_lost)
 from ._tls import (  # noqa: F401 (more of them)
-    choose_engine, tls_buffer_limits, tls_connected, tls_failed, tls_fatal, tls_keeps_not_open, tls_ktls, tls_took,
+    choose_engine, sslproto_is_asyncios, tls_buffer_limits, tls_connected, tls_failed, tls_fatal, tls_keeps_not_open, tls_ktls,
+    tls_took, tls_wish_ktls,
     tls_write_to_lost)
 
 __all__ = ("Loop", "new_event_loop", "run")

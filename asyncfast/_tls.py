@@ -4,6 +4,7 @@ The engines (src/tls): *direct* has OpenSSL work on the memory of the connection
 for each record.  Both are given an SSLObject that the user's SSLContext has made, and behave alike.
 """
 
+import functools
 import os
 import socket
 import sys
@@ -78,24 +79,9 @@ def choose_engine(wish):
     return wish
 
 
-def _goes_direct(context, sslobj):
-    # a class of the program's own wants its methods called; and an exception of a message callback is kept in the
-    # SSLObject, which raises it from its next method
-    return type(sslobj) is ssl.SSLObject and getattr(context, "_msg_callback", None) is None
-
-
 #: ssl.OP_ENABLE_KTLS, which ssl names from 3.12 on; 0: this OpenSSL has no such option.
 _OP_ENABLE_KTLS = 0 if ssl is None or ssl.OPENSSL_VERSION_INFO < (3,) else 0x8
 _TCP_ULP = 31               # linux/tcp.h
-_options = ssl and _ssl._SSLContext.options.__get__
-
-
-def _wants_ktls(loop, context):
-    if type(context) is ssl.SSLContext:
-        options = _options(context)         # no enum is made
-    else:
-        options = getattr(context, "options", 0)
-    return loop._ktls or isinstance(options, int) and bool(options & _OP_ENABLE_KTLS)
 
 
 def _ktls_info(direct):
@@ -135,22 +121,32 @@ def make_transport(loop, protocol, sslcontext, waiter, server_side=False, server
     """
     if ssl is None or sslproto.ssl is None:
         raise RuntimeError("stdlib ssl module not available")
-    if _SSL_PROTOCOL != (sslproto.SSLProtocol, vars(sslproto.SSLProtocol)):
+    if not _core._sslproto_is_asyncios():
         return sslproto.SSLProtocol(loop, protocol, sslcontext, waiter, server_side, server_hostname, call_connection_made,
                                     ssl_handshake_timeout, ssl_shutdown_timeout)._app_transport
     handshake_timeout = _positive("ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT)
     shutdown_timeout = _positive("ssl_shutdown_timeout", ssl_shutdown_timeout, constants.SSL_SHUTDOWN_TIMEOUT)
     if not sslcontext:
         sslcontext = sslproto._create_transport_context(server_side, server_hostname)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    sslobj = sslcontext.wrap_bio(incoming, outgoing, server_side=server_side,
-                                 server_hostname=server_hostname if server_hostname and not server_side else None)
-    direct = loop.tls_engine == "direct" and _goes_direct(sslcontext, sslobj)
-    extra, ktls = {"sslcontext": sslcontext}, _wants_ktls(loop, sslcontext)
-    if ktls:
-        extra["ktls"] = _ktls_info(direct)
-    return SSLTransport(loop, protocol, sslobj, incoming, outgoing, extra, waiter, call_connection_made, handshake_timeout,
-                        shutdown_timeout, direct, ktls and bool(_OP_ENABLE_KTLS))
+    return _core._make_tls(loop, protocol, sslcontext, waiter, bool(server_side),
+                           server_hostname if server_hostname and not server_side else None, call_connection_made,
+                           handshake_timeout, shutdown_timeout, loop.tls_engine == "direct", loop._ktls)
+
+
+def server_wrap(loop, sslcontext, ssl_handshake_timeout, ssl_shutdown_timeout):
+    """What gives, for the protocol of a server's connection, the protocol of the transport below."""
+    try:
+        handshake_timeout = _positive("ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT)
+        shutdown_timeout = _positive("ssl_shutdown_timeout", ssl_shutdown_timeout, constants.SSL_SHUTDOWN_TIMEOUT)
+    except (TypeError, ValueError) as error:
+        # asyncio finds that out anew with each connection
+        return functools.partial(_refuse, type(error), str(error))
+    return functools.partial(_core._accept_tls, loop, sslcontext, handshake_timeout, shutdown_timeout,
+                             loop.tls_engine == "direct", loop._ktls)
+
+
+def _refuse(error, text, protocol):
+    raise error(text)
 
 
 def give(protocol, data):
@@ -163,10 +159,39 @@ def give(protocol, data):
 
 # -- called from C (part of the hooks of _core)
 
+def sslproto_is_asyncios():
+    """Whether asyncio's SSLProtocol is what it was at import."""
+    return _SSL_PROTOCOL == (sslproto.SSLProtocol, vars(sslproto.SSLProtocol))
+
+
+def _certificate_to_decode(sslobj):
+    """The server's certificate, if getpeercert() would decode it: which takes long, and most clients never ask."""
+    if type(sslobj) is not ssl.SSLObject or sslobj.server_side:
+        return None
+    sock = sslobj._sslobj
+    chain = sock.get_unverified_chain() if _verify_mode(sock.context) != ssl.CERT_NONE else None
+    return chain[0] if chain else None
+
+
 def tls_connected(sslobj, extra):
-    """The handshake is over: what get_extra_info() knows from now on."""
-    extra.update(peercert=sslobj.getpeercert(), cipher=sslobj.cipher(), compression=sslobj.compression(),
-                 ssl_object=sslobj)
+    """The handshake is over: what get_extra_info() knows from now on.
+
+    Returns what will give 'peercert', a function; or None, and it is there.
+    """
+    extra.update(cipher=sslobj.cipher(), compression=sslobj.compression(), ssl_object=sslobj)
+    certificate = _certificate_to_decode(sslobj)
+    if certificate is not None:
+        return certificate.get_info
+    extra["peercert"] = sslobj.getpeercert()
+    return None
+
+
+def tls_wish_ktls(wish, options, direct, extra):
+    """Whether kernel TLS is wished for, by the loop or by the context's options, and could be had; noted in extra."""
+    if not wish and not options & _OP_ENABLE_KTLS:
+        return False
+    extra["ktls"] = _ktls_info(direct)
+    return bool(_OP_ENABLE_KTLS)
 
 
 def tls_ktls(transport, sslobj, sends, why, error):
@@ -220,4 +245,5 @@ def tls_buffer_limits(high, low, default):
 
 
 if ssl is not None:
-    _core._register_tls((ssl.SSLWantReadError, ssl.SSLSyscallError), ssl.SSLError, ssl.CertificateError)
+    _verify_mode = _ssl._SSLContext.verify_mode.__get__      # without the enum that ssl makes of it
+    _core._register_tls(ssl, _ssl._SSLContext, (ssl.SSLWantReadError, ssl.SSLSyscallError), sslproto)

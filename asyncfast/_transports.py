@@ -2,12 +2,13 @@
 
 import asyncio
 import errno
+import functools
 import os
 import socket
 import stat
 import sys
 import warnings
-from asyncio import base_events, constants, futures, transports, trsock
+from asyncio import base_events, constants, futures, sslproto, transports, trsock
 from asyncio.log import logger
 
 from . import _core, _tls
@@ -34,17 +35,18 @@ class Transports:
         self._ensure_fd_no_transport(sock)
         return DatagramTransport(self, sock, protocol, address, waiter, extra, context)
 
-    def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *args, context=None,
-                       **kwargs):
+    def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100,
+                       ssl_handshake_timeout=None, ssl_shutdown_timeout=None, context=None):
+        maker = "_make_ssl_transport" if sslcontext else "_make_socket_transport"
         cls = type(self)
-        if (sslcontext is None and type(sock) is socket.socket and "_make_socket_transport" not in self.__dict__
-                and cls._make_socket_transport is Transports._make_socket_transport
+        if (type(sock) is socket.socket and maker not in self.__dict__ and getattr(cls, maker) is getattr(Transports, maker)
                 and cls._accept_connection is asyncio.SelectorEventLoop._accept_connection):
-            _core._Listener(self, sock, protocol_factory, server, backlog, context)
+            wrap = _tls.server_wrap(self, sslcontext, ssl_handshake_timeout, ssl_shutdown_timeout) if sslcontext else None
+            _core._Listener(self, sock, protocol_factory, server, backlog, context, wrap)
             return
-        if context is not None:
-            kwargs["context"] = context
-        super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs)
+        options = {} if context is None else {"context": context}
+        super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, ssl_handshake_timeout,
+                               ssl_shutdown_timeout, **options)
 
     def _stop_serving(self, sock):
         listener = self._owner(sock) if sock.fileno() >= 0 else None
@@ -204,14 +206,31 @@ def accepted_debug(server, address, conn):
     logger.debug("%r got a new connection from %r: %r", server, address, conn)
 
 
-def accepted_failed(loop, protocol, exc):
-    """No protocol or no transport for a new connection: asyncio tells of it in debug mode only."""
+def accepted_failed(loop, protocol, exc, transport=None):
+    """No protocol, no transport or no handshake for a new connection: asyncio tells of it in debug mode only."""
     if not loop.get_debug():
         return
     context = {"message": "Error on transport creation for incoming connection", "exception": exc}
     if protocol is not None:
         context["protocol"] = protocol
+    if transport is not None:
+        context["transport"] = transport
     loop.call_exception_handler(context)
+
+
+def accept_asyncios_tls(loop, sslcontext, handshake_timeout, shutdown_timeout, protocol):
+    """A server's connection, where a program has changed asyncio's SSLProtocol: one of it, for the transport below."""
+    waiter = loop.create_future()
+    below = sslproto.SSLProtocol(loop, protocol, sslcontext, waiter, True, ssl_handshake_timeout=handshake_timeout,
+                                 ssl_shutdown_timeout=shutdown_timeout)
+    waiter.add_done_callback(functools.partial(_accepted, loop, protocol, below._app_transport))
+    return below
+
+
+def _accepted(loop, protocol, transport, waiter):
+    if not waiter.cancelled() and (exc := waiter.exception()) is not None:
+        transport.close()
+        accepted_failed(loop, protocol, exc, transport)
 
 
 def pipe_info(pipe, extra, kind):

@@ -37,6 +37,7 @@
 #include "tls/direct.c"
 #include "tls/tls.c"
 #include "tls/ssltransport.c"
+#include "tls/make.c"
 #include "aio/channel.c"
 #include "aio/chanop.c"
 #include "core/awaitval.c"     /* brings <opcode.h> and its short macro names: last */

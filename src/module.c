@@ -99,6 +99,12 @@ static const struct {
     {offsetof(AfState, str_call_soon), "call_soon"},
     {offsetof(AfState, str_call_soon_threadsafe), "call_soon_threadsafe"},
     {offsetof(AfState, str_feed_data), "feed_data"},
+    {offsetof(AfState, str_call_later), "call_later"},
+    {offsetof(AfState, str_do_handshake), "do_handshake"},
+    {offsetof(AfState, str_SSLProtocol), "SSLProtocol"},
+    {offsetof(AfState, str_sslcontext), "sslcontext"},
+    {offsetof(AfState, str_tls_connected), "tls_connected"},
+    {offsetof(AfState, str_wrap_bio), "wrap_bio"},
     {offsetof(AfState, str_wakeup_waiter), "_wakeup_waiter"},
     {offsetof(AfState, str_buffer), "_buffer"},
     {offsetof(AfState, str_eof), "_eof"},
@@ -145,7 +151,10 @@ static const size_t module_others[] = {
     offsetof(AfState, WriterType), offsetof(AfState, FlowType), offsetof(AfState, PyReaderType),
     offsetof(AfState, PyFlowType), offsetof(AfState, feed_codes), offsetof(AfState, TlsType),
     offsetof(AfState, SinkType), offsetof(AfState, tls_again_errors), offsetof(AfState, tls_error),
-    offsetof(AfState, tls_certificate_error),
+    offsetof(AfState, tls_certificate_error), offsetof(AfState, ssl_memory_bio), offsetof(AfState, ssl_object_type),
+    offsetof(AfState, ssl_do_handshake), offsetof(AfState, ssl_msg_callback), offsetof(AfState, ssl_keylog),
+    offsetof(AfState, ssl_options),
+    offsetof(AfState, asyncio_SSLProtocol), offsetof(AfState, sslproto_names), offsetof(AfState, kw_wrap_bio),
 };
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
@@ -251,24 +260,19 @@ module_discard_from_awaited_by(PyObject *module, PyObject *const *args, Py_ssize
 }
 #endif
 
-/* asyncfast/_tls.py calls it once, where there is ssl. */
-static PyObject *
-module_register_tls(PyObject *module, PyObject *args)
-{
-    AfState *st = af_state_of_module(module);
-    PyObject *again, *error, *certificate;
-    if (!PyArg_ParseTuple(args, "O!OO:_register_tls", &PyTuple_Type, &again, &error, &certificate)) {
-        return NULL;
-    }
-    Py_XSETREF(st->tls_again_errors, Py_NewRef(again));
-    Py_XSETREF(st->tls_error, Py_NewRef(error));
-    Py_XSETREF(st->tls_certificate_error, Py_NewRef(certificate));
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef module_methods[] = {
-    {"_register_tls", module_register_tls, METH_VARARGS,
-     "_register_tls($module, again, error, certificate_error, /)\n--\n\nSet TLS up: ssl's exceptions."},
+    {"_register_tls", af_tls_register, METH_VARARGS,
+     "_register_tls($module, ssl, context_type, again, sslproto, /)\n--\n\n"
+     "Set TLS up: what is needed of ssl, of the base class of its contexts, and of asyncio.sslproto."},
+    {"_make_tls", af_tls_make, METH_VARARGS,
+     "_make_tls($module, loop, protocol, sslcontext, waiter, server_side, server_hostname, call_connection_made, "
+     "handshake_timeout, shutdown_timeout, direct, ktls, /)\n--\n\n"
+     "Make an SSLTransport, on the direct engine if that is allowed and the context allows it; timeouts in seconds."},
+    {"_accept_tls", af_tls_accept, METH_VARARGS,
+     "_accept_tls($module, loop, sslcontext, handshake_timeout, shutdown_timeout, direct, ktls, protocol, /)\n--\n\n"
+     "Make an SSLTransport for a connection of a server; return the protocol for the transport below."},
+    {"_sslproto_is_asyncios", af_tls_is_asyncios, METH_NOARGS,
+     "_sslproto_is_asyncios($module, /)\n--\n\nReturn False if a program has changed asyncio.sslproto.SSLProtocol."},
     {"_open_libssl", af_libssl_open, METH_O,
      "_open_libssl($module, path, /)\n--\n\n"
      "Find the functions of the libssl that the extension module at path has loaded.\n\n"

@@ -2,6 +2,7 @@
 
    One wake-up accepts a bounded number of them.  Each is then handed to the protocol factory by a callback of its own, in
    the next turn and in a context of its own, as asyncio's accepting task does; there is no task here, and no future.
+   With create_server(ssl=) the protocol is wrapped first, in the one that TLS is to the transport (tls/make.c).
    Out of descriptors or memory, the listener steps aside for a while (asyncio's ACCEPT_RETRY_DELAY) and goes on.
 
    Belongs to its loop's thread.  Runs Python: the protocol factory, the exception handler. */
@@ -20,6 +21,7 @@ typedef struct {
     AfIo io;
     PyObject *sock;             /* the listening socket; NULL once stopped */
     PyObject *factory;          /* of protocols */
+    PyObject *wrap;             /* gives, for one of those, the protocol that the transport has instead; or NULL */
     PyObject *server;
     PyObject *context;          /* of create_server(context=), or NULL */
     af_call_context call;
@@ -138,13 +140,17 @@ listener_accepted(AfListener *l, PyObject *what)
     }
     int rc = -1;
     PyObject *protocol = PyObject_CallNoArgs(l->factory);
-    PyObject *extra = protocol == NULL ? NULL : PyDict_New();
+    PyObject *face = protocol == NULL ? NULL
+                     : l->wrap == NULL ? Py_NewRef(protocol) : PyObject_CallOneArg(l->wrap, protocol);
+    PyObject *extra = face == NULL ? NULL : PyDict_New();
+    conn->unseen = l->wrap != NULL;
     if (extra != NULL && PyDict_SetItem(extra, st->str_peername, address) == 0 &&
-        af_transport_init(conn, (PyObject *)l->io.loop, conn->sock, protocol, extra, l->server, context,
+        af_transport_init(conn, (PyObject *)l->io.loop, conn->sock, face, extra, l->server, context,
                           AF_STREAM_SOCKET) == 0) {
         rc = af_transport_schedule_start(conn, Py_None);
     }
     Py_XDECREF(extra);
+    Py_XDECREF(face);
     if (rc < 0 && !af_raised_exit()) {
         PyObject *exc = PyErr_GetRaisedException();
         af_transport_let_go(conn);
@@ -202,12 +208,12 @@ static PyGetSetDef listener_getset[] = {
 static int
 listener_tp_init(AfListener *l, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"loop", "sock", "protocol_factory", "server", "backlog", "context", NULL};
+    static char *names[] = {"loop", "sock", "protocol_factory", "server", "backlog", "context", "wrap", NULL};
     AfState *st = af_state_of_type(Py_TYPE(l));
-    PyObject *loop, *sock, *factory, *server, *context;
+    PyObject *loop, *sock, *factory, *server, *context, *wrap = Py_None;
     int backlog;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOiO:Listener", names, st->LoopType, &loop, &sock, &factory,
-                                     &server, &backlog, &context)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOiO|O:Listener", names, st->LoopType, &loop, &sock, &factory,
+                                     &server, &backlog, &context, &wrap)) {
         return -1;
     }
     if (l->io.loop != NULL) {
@@ -228,6 +234,7 @@ listener_tp_init(AfListener *l, PyObject *args, PyObject *kwargs)
     l->io.loop = (AfLoop *)Py_NewRef(loop);
     l->sock = Py_NewRef(sock);
     l->factory = Py_NewRef(factory);
+    l->wrap = wrap == Py_None ? NULL : Py_NewRef(wrap);
     l->server = Py_NewRef(server);
     l->context = context == Py_None ? NULL : Py_NewRef(context);
     return af_io_want(&l->io, AF_READ);
@@ -240,6 +247,7 @@ listener_tp_traverse(AfListener *l, visitproc visit, void *arg)
     Py_VISIT((PyObject *)l->io.loop);
     Py_VISIT(l->sock);
     Py_VISIT(l->factory);
+    Py_VISIT(l->wrap);
     Py_VISIT(l->server);
     Py_VISIT(l->context);
     Py_VISIT(l->call.context);
@@ -252,6 +260,7 @@ listener_tp_clear(AfListener *l)
     af_io_release(&l->io);
     Py_CLEAR(l->sock);
     Py_CLEAR(l->factory);
+    Py_CLEAR(l->wrap);
     Py_CLEAR(l->server);
     Py_CLEAR(l->context);
     Py_CLEAR(l->call.context);
@@ -270,7 +279,7 @@ listener_tp_dealloc(AfListener *l)
 }
 
 static PyType_Slot listener_slots[] = {
-    {Py_tp_doc, (void *)"_Listener(loop, sock, protocol_factory, server, backlog, context)\n--\n\n"
+    {Py_tp_doc, (void *)"_Listener(loop, sock, protocol_factory, server, backlog, context, wrap=None)\n--\n\n"
                          "Accepts the connections of a listening socket; made by the loop."},
     {Py_tp_init, listener_tp_init},
     {Py_tp_dealloc, listener_tp_dealloc},

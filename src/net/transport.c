@@ -1083,7 +1083,7 @@ af_transport_finalize(PyObject *self)
         return;
     }
     PyObject *raised = PyErr_GetRaisedException();
-    if (af_call_hook(af_state_of_type(Py_TYPE(t)), "transport_unclosed", "O", self) < 0) {
+    if (!t->unseen && af_call_hook(af_state_of_type(Py_TYPE(t)), "transport_unclosed", "O", self) < 0) {
         PyErr_WriteUnraisable(self);
     }
     af_transport_let_go(t);

@@ -53,6 +53,7 @@ typedef struct AfTransport {
     char is_pipe, writes_only;  /* sock is a file, maybe; to be readable means that the reader has gone */
     char made;                  /* __init__() was called */
     char socket_shown;          /* somebody asked for the extra info "socket" */
+    char unseen;                /* no program has it yet, and none is to blame if it is never closed */
     char owns_fd, no_socket;    /* accepted: the fd is ours to close; no socket object was made of it yet, see barefd.c */
     short family, proto;        /* with which one is made */
     size_t high_water, low_water;               /* bytes */

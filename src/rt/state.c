@@ -38,8 +38,11 @@ state_call(PyObject *obj, const char *name, const char *format, va_list va)
     }
     else {
         char tuple[32];
-        AF_ASSERT(strlen(format) < sizeof(tuple) - 2);
-        PyOS_snprintf(tuple, sizeof(tuple), "(%s)", format);
+        size_t length = strlen(format);
+        AF_ASSERT(length < sizeof(tuple) - 2);
+        tuple[0] = '(';
+        memcpy(tuple + 1, format, length);
+        memcpy(tuple + 1 + length, ")", 2);
         PyObject *args = Py_VaBuildValue(tuple, va);
         res = args == NULL ? NULL : PyObject_Call(func, args, NULL);
         Py_XDECREF(args);

@@ -115,6 +115,17 @@ typedef struct AfState {
     PyObject *tls_again_errors;         /* a tuple: SSLWantReadError, SSLSyscallError */
     PyObject *tls_error;                /* SSLError */
     PyObject *tls_certificate_error;
+    /* ... and what tls/make.c takes from ssl and asyncio.sslproto */
+    PyObject *ssl_memory_bio;           /* MemoryBIO */
+    PyObject *ssl_object_type;          /* SSLObject */
+    PyObject *ssl_do_handshake;         /* its function */
+    PyObject *ssl_msg_callback;         /* attributes of _ssl._SSLContext */
+    PyObject *ssl_keylog;
+    PyObject *ssl_options;
+    PyObject *asyncio_SSLProtocol;
+    PyObject *sslproto_names;           /* the globals it is among */
+    unsigned sslproto_version;          /* of the type, when it was last looked at */
+    int sslproto_good;                  /* it was what it is on import */
     struct af_libssl *libssl;           /* tls/libssl.h: what the direct engine calls; NULL: not to be had, or not yet */
 
     /* interned names */
@@ -141,6 +152,12 @@ typedef struct AfState {
     PyObject *str_call_soon;
     PyObject *str_call_soon_threadsafe;
     PyObject *str_feed_data;
+    PyObject *str_call_later;
+    PyObject *str_do_handshake;
+    PyObject *str_SSLProtocol;
+    PyObject *str_sslcontext;
+    PyObject *str_tls_connected;
+    PyObject *str_wrap_bio;
     PyObject *str_wakeup_waiter;
     PyObject *str_buffer;
     PyObject *str_eof;
@@ -169,6 +186,7 @@ typedef struct AfState {
     PyObject *str_throw;
     PyObject *kw_context;               /* ("context",) */
     PyObject *kw_msg;                   /* ("msg",) */
+    PyObject *kw_wrap_bio;              /* ("server_side", "server_hostname") */
     PyObject *int_minus_one;
 
     /* types seen to be coroutines by asyncio.iscoroutine() */

@@ -3,12 +3,12 @@
 
    The SSL is that of a real ssl.SSLObject, which the user's context has made; while the connection lives it has a BIO of
    ours instead of the MemoryBIOs.  These are put back in the end, for a program may keep the object for longer.  The
-   handshake and the shutdown are the SSLObject's own calls, through our BIO: there Python's callbacks are made and its
-   exceptions.  Only reading and writing go past it, and only where it would add nothing: what OpenSSL refuses is done again
-   through the SSLObject, which finds the error where OpenSSL has left it and raises it in ssl's words.
+   shutdown is the SSLObject's own call, through our BIO.  Reading, writing and the handshake go past it, and only where it
+   would add nothing: what OpenSSL refuses is done again through the SSLObject, which finds the error where OpenSSL has left
+   it and raises it in ssl's words.  Callbacks of the program are made by _ssl, which takes the interpreter's lock for them.
 
-   The BIO is called without the interpreter's lock when the SSLObject gives it up: no Python in its functions, and nobody else
-   touches the memory meanwhile, for the loop's thread is in that call. */
+   The BIO is called without that lock in a handshake or shutdown: no Python in its functions, and nobody else touches the
+   memory meanwhile, for the loop's thread is in that call. */
 #include "tls/tls.h"
 
 #include "tls/libssl.h"
@@ -185,16 +185,18 @@ direct_attach(AfTls *tls)
         return -1;
     }
     void *ssl = af_libssl_ssl_of(lib, sock);
-    Py_DECREF(sock);            /* sslobj has it */
     if (ssl == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "this SSLObject has no SSL where others have it");
+        Py_DECREF(sock);
         return -1;
     }
     void *bio = lib->BIO_new(lib->method);
     if (bio == NULL) {
         PyErr_NoMemory();
+        Py_DECREF(sock);
         return -1;
     }
+    tls->ssl_owner = sock;
     tls->memory = (af_tls_memory){.lib = lib, .ktls = {.wished = tls->memory.ktls.wished}};
     if (tls->memory.ktls.wished) {
         lib->SSL_set_options(ssl, AF_SSL_OP_ENABLE_KTLS);
@@ -238,6 +240,7 @@ direct_detach(AfTls *tls)
     }
     direct_lib(tls)->SSL_set_bio(tls->ssl, tls->in_bio, tls->out_bio);
     tls->ssl = tls->in_bio = tls->out_bio = NULL;
+    Py_CLEAR(tls->ssl_owner);
     direct_drop_input(&tls->memory);
     direct_drop_output(tls);
 }
@@ -302,7 +305,7 @@ direct_forget_errors(const af_libssl *lib)
 }
 
 /* It did not work, and not because something has to come first: raise it as ssl does.  OpenSSL does not go on after a fatal
-   error, and leaves what it has said of it. */
+   error, and leaves what it has said of it.  arg NULL: there is none, or an exception is set. */
 static Py_ssize_t
 direct_raise(AfTls *tls, const char *method, PyObject *arg)
 {
@@ -316,13 +319,48 @@ direct_raise(AfTls *tls, const char *method, PyObject *arg)
         PyErr_SetString(tls->st->tls_error, "the peer asks for new keys, and the kernel, which has the old ones, takes none");
         return AF_TLS_ERROR;
     }
-    PyObject *res = arg == NULL ? NULL : af_call_method(tls->sslobj, method, "O", arg);
+    PyObject *res = PyErr_Occurred() ? NULL : af_call_method(tls->sslobj, method, arg == NULL ? NULL : "O", arg);
     Py_XDECREF(arg);
     if (res != NULL || af_tls_again(tls->st)) {
         Py_XDECREF(res);
         PyErr_Format(tls->st->tls_error, "%s() failed", method);
     }
     return AF_TLS_ERROR;
+}
+
+/* OpenSSL refuses what is no TLS at all without noting that it did, and would read on when it is asked again: not for us. */
+static int
+direct_looks_like_tls(af_tls_memory *m)
+{
+    if (!m->greeted && m->in_size > 0) {
+        m->greeted = m->in_size >= 3 && m->in[1] == 3;      /* a record's type, then the version's major number */
+        return m->greeted;
+    }
+    return 1;
+}
+
+/* Without the exception that ssl makes each time that more has to come. */
+static int
+direct_handshake(AfTls *tls)
+{
+    const af_libssl *lib = direct_lib(tls);
+    if (tls->ssl == NULL || !direct_looks_like_tls(&tls->memory)) {
+        tls->handshake_direct = 0;
+        return AF_TLS_UNABLE;
+    }
+    int n, error;
+    direct_forget_errors(lib);
+    Py_BEGIN_ALLOW_THREADS
+    n = lib->SSL_do_handshake(tls->ssl);
+    error = n > 0 ? 0 : lib->SSL_get_error(tls->ssl, n);
+    Py_END_ALLOW_THREADS
+    if (n > 0) {
+        return 1;
+    }
+    if (error == AF_SSL_ERROR_WANT_READ || error == AF_SSL_ERROR_WANT_WRITE) {
+        return AF_TLS_AGAIN;
+    }
+    return (int)direct_raise(tls, "do_handshake", NULL);
 }
 
 static Py_ssize_t
@@ -466,6 +504,7 @@ direct_take(AfTls *tls)
 static const af_tls_engine direct_engine = {
     .name = "direct",
     .attach = direct_attach,
+    .handshake = direct_handshake,
     .detach = direct_detach,
     .feed = direct_feed,
     .settle = direct_settle,

@@ -27,6 +27,7 @@ enum {
 #define AF_LIBSSL_FUNCTIONS(X)                                                                                         \
     X(int, SSL_read, (void *ssl, void *buf, int num))                                                                  \
     X(int, SSL_write, (void *ssl, const void *buf, int num))                                                           \
+    X(int, SSL_do_handshake, (void *ssl))                                                                              \
     X(int, SSL_get_error, (const void *ssl, int ret))                                                                  \
     X(int, SSL_has_pending, (const void *ssl))                                                                         \
     X(void, SSL_set_bio, (void *ssl, void *rbio, void *wbio))                                                          \

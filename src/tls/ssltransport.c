@@ -102,6 +102,11 @@ tls_get_extra_info(AfTls *tls, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name, &fallback)) {
         return NULL;
     }
+    /* whatever equals it: a str that does not is the usual case */
+    if (tls->peercert != NULL && (!PyUnicode_CheckExact(name) || PyUnicode_CompareWithASCIIString(name, "peercert") == 0) &&
+        af_tls_know_peercert(tls) < 0) {
+        return NULL;
+    }
     PyObject *extra = tls->extra;
     if (extra != NULL && PyDict_Check(extra)) {
         Py_INCREF(extra);       /* a key may do anything when it is hashed */
@@ -340,8 +345,35 @@ tls_get_engine(AfTls *tls, void *Py_UNUSED(closure))
     return PyUnicode_FromString(tls->engine->name);
 }
 
+/* The slot that asyncio's transports have, with all that belongs there. */
+static PyObject *
+tls_get_extra(AfTls *tls, void *Py_UNUSED(closure))
+{
+    if (af_tls_know_peercert(tls) < 0) {
+        return NULL;
+    }
+    if (tls->extra == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_extra");
+        return NULL;
+    }
+    return Py_NewRef(tls->extra);
+}
+
+static int
+tls_set_extra(AfTls *tls, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (value == NULL && tls->extra == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_extra");
+        return -1;
+    }
+    Py_CLEAR(tls->peercert);
+    Py_XSETREF(tls->extra, Py_XNewRef(value));
+    return 0;
+}
+
 static PyGetSetDef tls_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {"_extra", (getter)tls_get_extra, (setter)tls_set_extra, NULL, NULL},
     {"_loop", (getter)tls_get_loop, NULL, NULL, NULL},
     {"_ssl_protocol", (getter)tls_get_face, NULL, NULL, NULL},
     {"_protocol_paused", (getter)tls_get_protocol_paused, NULL, NULL, NULL},
@@ -383,21 +415,11 @@ tls_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw
     return (PyObject *)tls;
 }
 
-static int
-tls_tp_init(AfTls *tls, PyObject *args, PyObject *kwargs)
+AF_API int
+af_tls_init(AfTls *tls, const af_tls_wish *wish)
 {
-    static char *names[] = {"loop", "protocol", "sslobj", "incoming", "outgoing", "extra", "waiter",
-                            "call_connection_made", "handshake_timeout", "shutdown_timeout", "direct", "ktls", NULL};
-    PyObject *loop, *protocol, *sslobj, *incoming, *outgoing, *extra, *waiter, *handshake_timeout, *shutdown_timeout;
-    int call_connection_made, direct, ktls = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO!OpOOp|p:SSLTransport", names, &loop, &protocol, &sslobj,
-                                     &incoming, &outgoing, &PyDict_Type, &extra, &waiter, &call_connection_made,
-                                     &handshake_timeout, &shutdown_timeout, &direct, &ktls)) {
-        return -1;
-    }
-    AfState *st = tls->st;
-    if (!PyObject_TypeCheck(loop, st->LoopType)) {
-        PyErr_Format(PyExc_TypeError, "an asyncfast loop is needed, not %.100s", Py_TYPE(loop)->tp_name);
+    if (!PyObject_TypeCheck(wish->loop, tls->st->LoopType)) {
+        PyErr_Format(PyExc_TypeError, "an asyncfast loop is needed, not %.100s", Py_TYPE(wish->loop)->tp_name);
         return -1;
     }
     if (tls->made) {
@@ -405,30 +427,47 @@ tls_tp_init(AfTls *tls, PyObject *args, PyObject *kwargs)
         return -1;
     }
     tls->made = 1;
-    tls->loop = (AfLoop *)Py_NewRef(loop);
-    tls->sslobj = Py_NewRef(sslobj);
-    tls->incoming = Py_NewRef(incoming);
-    tls->outgoing = Py_NewRef(outgoing);
-    tls->extra = Py_NewRef(extra);
-    tls->waiter = waiter == Py_None ? NULL : Py_NewRef(waiter);
-    tls->handshake_timeout = Py_NewRef(handshake_timeout);
-    tls->shutdown_timeout = Py_NewRef(shutdown_timeout);
-    tls->app_state = call_connection_made ? AF_TLS_APP_INIT : AF_TLS_APP_MADE;
+    tls->loop = (AfLoop *)Py_NewRef(wish->loop);
+    tls->sslobj = Py_NewRef(wish->sslobj);
+    tls->incoming = Py_NewRef(wish->incoming);
+    tls->outgoing = Py_NewRef(wish->outgoing);
+    tls->extra = Py_NewRef(wish->extra);
+    tls->waiter = wish->waiter == Py_None ? NULL : Py_NewRef(wish->waiter);
+    tls->handshake_timeout = Py_NewRef(wish->handshake_timeout);
+    tls->shutdown_timeout = Py_NewRef(wish->shutdown_timeout);
+    tls->accepted = wish->accepted;
+    tls->handshake_direct = wish->direct && wish->handshake_direct;
+    tls->app_state = wish->call_connection_made ? AF_TLS_APP_INIT : AF_TLS_APP_MADE;
     tls->out_high = AF_TLS_OUT_HIGH;
     tls->out_low = AF_TLS_OUT_HIGH / 4;
     tls->in_high = AF_TLS_IN_HIGH;
     tls->in_low = AF_TLS_IN_HIGH / 4;
-    if (tls_take_protocol(tls, protocol) < 0) {
+    if (tls_take_protocol(tls, wish->protocol) < 0) {
         return -1;
     }
-    tls->memory.ktls.wished = direct && ktls;
-    const af_tls_engine *engine = direct ? af_tls_direct() : af_tls_portable();
+    tls->memory.ktls.wished = wish->direct && wish->ktls;
+    const af_tls_engine *engine = wish->direct ? af_tls_direct() : af_tls_portable();
     if (engine->attach(tls) < 0) {
         return -1;
     }
     tls->engine = engine;
     tls->closed = 0;
     return 0;
+}
+
+static int
+tls_tp_init(AfTls *tls, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"loop", "protocol", "sslobj", "incoming", "outgoing", "extra", "waiter",
+                            "call_connection_made", "handshake_timeout", "shutdown_timeout", "direct", "ktls", NULL};
+    af_tls_wish wish = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO!OpOOp|p:SSLTransport", names, &wish.loop, &wish.protocol,
+                                     &wish.sslobj, &wish.incoming, &wish.outgoing, &PyDict_Type, &wish.extra,
+                                     &wish.waiter, &wish.call_connection_made, &wish.handshake_timeout,
+                                     &wish.shutdown_timeout, &wish.direct, &wish.ktls)) {
+        return -1;
+    }
+    return af_tls_init(tls, &wish);
 }
 
 static int
@@ -443,6 +482,8 @@ tls_tp_traverse(AfTls *tls, visitproc visit, void *arg)
     Py_VISIT(tls->lower);
     Py_VISIT(tls->protocol);
     Py_VISIT(tls->waiter);
+    Py_VISIT(tls->peercert);
+    Py_VISIT(tls->ssl_owner);
     Py_VISIT(tls->handshake_timer);
     Py_VISIT(tls->shutdown_timer);
     Py_VISIT(tls->handshake_timeout);
@@ -466,6 +507,7 @@ tls_tp_clear(AfTls *tls)
     Py_CLEAR(tls->lower);
     Py_CLEAR(tls->protocol);
     Py_CLEAR(tls->waiter);
+    Py_CLEAR(tls->peercert);
     Py_CLEAR(tls->handshake_timer);
     Py_CLEAR(tls->shutdown_timer);
     Py_CLEAR(tls->room);
@@ -482,6 +524,9 @@ tls_tp_finalize(PyObject *self)
         return;
     }
     tls->closed = 1;
+    if (tls->accepted) {
+        return;                 /* the loop has ended in the middle of the handshake */
+    }
     PyObject *raised = PyErr_GetRaisedException();
     if (af_call_hook(tls->st, "transport_unclosed", "O", self) < 0) {
         PyErr_WriteUnraisable(self);
@@ -544,7 +589,7 @@ AF_API int
 af_tls_setup(PyObject *module, AfState *st)
 {
     st->TlsType = af_tls_make_type(module, "asyncio.transports", "Transport", &tls_spec);
-    PyObject *slot = st->TlsType == NULL ? NULL : af_get_attr((PyObject *)st->TlsType, "_extra");
+    PyObject *slot = st->TlsType == NULL ? NULL : af_get_attr((PyObject *)st->TlsType->tp_base, "_extra");
     if (slot == NULL) {
         return -1;
     }

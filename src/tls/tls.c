@@ -93,10 +93,24 @@ tls_log_debug(AfTls *tls, const char *what)
     return rc;
 }
 
-/* The future that waits for the handshake: exc, or None. */
+/* The handshake of a server's connection came to nothing, before the program had it: asyncio's accepting task tells of it. */
 static int
-tls_wake(AfTls *tls, PyObject *exc)
+tls_accept_failed(AfTls *tls, PyObject *protocol, PyObject *exc)
 {
+    tls->closed = tls->closed ? tls->closed : 1;
+    return !tls->loop->debug ? 0
+           : af_call_hook(tls->st, "accepted_failed", "OOOO", (PyObject *)tls->loop, protocol == NULL ? Py_None : protocol,
+                          exc, (PyObject *)tls);
+}
+
+/* Whoever waits for the handshake of protocol's connection: exc, or None. */
+static int
+tls_wake(AfTls *tls, PyObject *protocol, PyObject *exc)
+{
+    if (tls->accepted) {
+        tls->accepted = 0;
+        return exc == NULL || exc == Py_None ? 0 : tls_accept_failed(tls, protocol, exc);
+    }
     PyObject *waiter = tls->waiter;
     if (waiter == NULL) {
         return 0;
@@ -116,11 +130,11 @@ tls_wake(AfTls *tls, PyObject *exc)
 }
 
 static int
-tls_disarm(PyObject **timer)
+tls_disarm(AfTls *tls, PyObject **timer)
 {
     PyObject *handle = *timer;
     *timer = NULL;
-    PyObject *res = handle == NULL ? Py_NewRef(Py_None) : af_call_method(handle, "cancel", NULL);
+    PyObject *res = handle == NULL ? Py_NewRef(Py_None) : PyObject_CallMethodNoArgs(handle, tls->st->str_cancel);
     Py_XDECREF(handle);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
@@ -129,10 +143,9 @@ tls_disarm(PyObject **timer)
 static int
 tls_arm(AfTls *tls, PyObject **timer, PyObject *timeout, const char *method)
 {
-    PyObject *callback = af_tls_face_method(tls, method);
-    PyObject *handle = callback == NULL ? NULL : af_call_method((PyObject *)tls->loop, "call_later", "OO", timeout,
-                                                                callback);
-    Py_XDECREF(callback);
+    PyObject *args[] = {(PyObject *)tls->loop, timeout, af_tls_face_method(tls, method)};
+    PyObject *handle = args[2] == NULL ? NULL : PyObject_VectorcallMethod(tls->st->str_call_later, args, 3, NULL);
+    Py_XDECREF(args[2]);
     if (handle == NULL) {
         return -1;
     }
@@ -588,13 +601,15 @@ tls_handshake_failed(AfTls *tls)
     PyObject *exc = PyErr_GetRaisedException();
     int certificate = PyObject_IsInstance(exc, tls->st->tls_certificate_error);
     tls->state = AF_TLS_UNWRAPPED;
-    int rc = tls_disarm(&tls->handshake_timer);
+    int rc = tls_disarm(tls, &tls->handshake_timer);
     if (rc == 0) {
         PyErr_SetRaisedException(Py_NewRef(exc));
         rc = tls_fatal(tls, certificate > 0 ? "SSL handshake failed on verifying the certificate" : "SSL handshake failed");
     }
     if (rc == 0) {
-        rc = tls_wake(tls, exc);
+        PyObject *protocol = Py_XNewRef(tls->protocol);
+        rc = tls_wake(tls, protocol, exc);
+        Py_XDECREF(protocol);
     }
     Py_DECREF(exc);
     return rc;
@@ -609,14 +624,47 @@ tls_tell_ktls(AfTls *tls)
                                          k->error);
 }
 
+/* What get_extra_info() knows from now on. */
+static int
+tls_connected(AfTls *tls)
+{
+    PyObject *args[] = {tls->st->hooks, tls->sslobj, tls->extra};
+    PyObject *later = PyObject_VectorcallMethod(tls->st->str_tls_connected, args, 3, NULL);
+    if (later == Py_None) {
+        Py_CLEAR(later);
+    }
+    else if (later == NULL) {
+        return -1;
+    }
+    Py_XSETREF(tls->peercert, later);
+    return 0;
+}
+
+AF_API int
+af_tls_know_peercert(AfTls *tls)
+{
+    PyObject *later = tls->peercert, *extra = Py_XNewRef(tls->extra);
+    tls->peercert = NULL;
+    PyObject *peercert = later == NULL ? NULL : PyObject_CallNoArgs(later);
+    int rc = later == NULL ? 0
+             : peercert == NULL ? -1 : extra == NULL ? 0 : PyDict_SetItemString(extra, "peercert", peercert);
+    if (rc < 0 && tls->peercert == NULL) {
+        tls->peercert = Py_NewRef(later);       /* out of memory, maybe: another time */
+    }
+    Py_XDECREF(peercert);
+    Py_XDECREF(later);
+    Py_XDECREF(extra);
+    return rc;
+}
+
 static int
 tls_handshake_done(AfTls *tls)
 {
-    if (tls_disarm(&tls->handshake_timer) < 0) {
+    if (tls_disarm(tls, &tls->handshake_timer) < 0) {
         return -1;
     }
     tls->state = AF_TLS_WRAPPED;
-    if (af_call_hook(tls->st, "tls_connected", "OO", tls->sslobj, tls->extra) < 0 || tls_tell_ktls(tls) < 0) {
+    if (tls_connected(tls) < 0 || tls_tell_ktls(tls) < 0) {
         return tls_handshake_failed(tls);
     }
     if (tls->loop->debug) {
@@ -630,6 +678,9 @@ tls_handshake_done(AfTls *tls)
     }
     if (tls->app_state == AF_TLS_APP_INIT) {
         tls->app_state = AF_TLS_APP_MADE;
+        if (tls->lower_is_stream) {
+            ((AfTransport *)tls->lower)->unseen = 0;
+        }
         PyObject *protocol = Py_NewRef(tls->protocol == NULL ? Py_None : tls->protocol);
         PyObject *res = PyObject_CallMethodOneArg(protocol, tls->st->str_connection_made, (PyObject *)tls);
         Py_DECREF(protocol);
@@ -638,21 +689,36 @@ tls_handshake_done(AfTls *tls)
             return -1;
         }
     }
-    return tls_wake(tls, NULL) < 0 ? -1 : tls_do_read(tls);
+    return tls_wake(tls, NULL, NULL) < 0 ? -1 : tls_do_read(tls);
+}
+
+/* 1: it is over; AF_TLS_AGAIN or AF_TLS_ERROR. */
+static int
+tls_handshake_step(AfTls *tls)
+{
+    int rc = tls->handshake_direct ? tls->engine->handshake(tls) : AF_TLS_UNABLE;
+    if (rc != AF_TLS_UNABLE) {
+        return rc;
+    }
+    PyObject *res = PyObject_CallMethodNoArgs(tls->sslobj, tls->st->str_do_handshake);
+    if (res == NULL) {
+        return af_tls_again(tls->st) ? AF_TLS_AGAIN : AF_TLS_ERROR;
+    }
+    Py_DECREF(res);
+    return 1;
 }
 
 static int
 tls_do_handshake(AfTls *tls)
 {
-    PyObject *res = af_call_method(tls->sslobj, "do_handshake", NULL);
-    if (res != NULL) {
-        Py_DECREF(res);
+    switch (tls_handshake_step(tls)) {
+    case 1:
         return tls_handshake_done(tls);
-    }
-    if (af_tls_again(tls->st)) {
+    case AF_TLS_AGAIN:
         return tls_process_outgoing(tls);
+    default:
+        return PyErr_ExceptionMatches(tls->st->tls_error) ? tls_handshake_failed(tls) : -1;
     }
-    return PyErr_ExceptionMatches(tls->st->tls_error) ? tls_handshake_failed(tls) : -1;
 }
 
 static int
@@ -707,7 +773,7 @@ tls_do_shutdown(AfTls *tls)
                 return -1;
             }
             PyObject *exc = PyErr_GetRaisedException();
-            int rc = tls_disarm(&tls->shutdown_timer);
+            int rc = tls_disarm(tls, &tls->shutdown_timer);
             if (rc == 0) {
                 PyErr_SetRaisedException(Py_NewRef(exc));
                 rc = tls_fatal(tls, tls_transport_error);
@@ -787,6 +853,7 @@ af_tls_forget(AfTls *tls)
 {
     if (tls->closed == 2 && tls->lower == NULL && tls->lost) {
         Py_CLEAR(tls->sslobj);
+        Py_CLEAR(tls->peercert);
         Py_CLEAR(tls->extra);
     }
 }
@@ -901,10 +968,10 @@ face_connection_lost(AfTlsProtocol *face, PyObject *exc)
     }
     tls->state = AF_TLS_UNWRAPPED;
     if (rc == 0) {
-        rc = tls_wake(tls, exc);
+        rc = tls_wake(tls, protocol, exc);
     }
     PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
-    if (tls_disarm(&tls->shutdown_timer) < 0 || tls_disarm(&tls->handshake_timer) < 0) {
+    if (tls_disarm(tls, &tls->shutdown_timer) < 0 || tls_disarm(tls, &tls->handshake_timer) < 0) {
         rc = -1;
     }
     if (raised != NULL) {
@@ -1103,6 +1170,12 @@ face_get_member(AfTlsProtocol *face, void *offset)
 }
 
 static PyObject *
+face_get_extra(AfTlsProtocol *face, void *offset)
+{
+    return face->tls != NULL && af_tls_know_peercert(face->tls) < 0 ? NULL : face_get_member(face, offset);
+}
+
+static PyObject *
 face_get_app_transport(AfTlsProtocol *face, void *Py_UNUSED(closure))
 {
     return Py_NewRef(face->tls == NULL || face->tls->app_state == AF_TLS_APP_LOST ? Py_None : (PyObject *)face->tls);
@@ -1115,7 +1188,7 @@ static PyGetSetDef face_getset[] = {
     FACE_MEMBER("_app_protocol", protocol),
     FACE_MEMBER("_loop", loop),
     FACE_MEMBER("_sslobj", sslobj),
-    FACE_MEMBER("_extra", extra),
+    {"_extra", (getter)face_get_extra, NULL, NULL, (void *)offsetof(AfTls, extra)},
     FACE_MEMBER("_waiter", waiter),
     FACE_MEMBER("_handshake_timeout_handle", handshake_timer),
     FACE_MEMBER("_shutdown_timeout_handle", shutdown_timer),

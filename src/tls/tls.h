@@ -22,14 +22,15 @@ enum { AF_TLS_PAUSED = 1, AF_TLS_SENDFILE = 2 };
 #define AF_TLS_OUT_HIGH ((size_t)512 * 1024)
 #define AF_TLS_IN_HIGH ((size_t)256 * 1024)
 
-/* What read() and write() of an engine say when they have moved nothing. */
-enum { AF_TLS_ENDED = 0, AF_TLS_ERROR = -1, AF_TLS_AGAIN = -2 };
+/* What an engine says when it has moved nothing. */
+enum { AF_TLS_ENDED = 0, AF_TLS_ERROR = -1, AF_TLS_AGAIN = -2, AF_TLS_UNABLE = -3 };
 
-/* How records are made and taken apart.  The handshake, the shutdown and all that a program asks of the ssl_object are the
-   SSLObject's own on every engine. */
+/* How records are made and taken apart.  The shutdown, what fails in a handshake, and all that a program asks of the
+   ssl_object are the SSLObject's own on every engine. */
 typedef struct {
     const char *name;
     int (*attach)(struct AfTls *tls);           /* 0 or -1 */
+    int (*handshake)(struct AfTls *tls);        /* 1: it is over; or AF_TLS_..., UNABLE: by the SSLObject */
     void (*detach)(struct AfTls *tls);          /* the SSLObject is on its own again; may be called more than once */
     int (*feed)(struct AfTls *tls, const char *data, size_t size);      /* what was received: 0 or -1 */
     int (*settle)(struct AfTls *tls);           /* the memory given to feed() goes away: 0 or -1 */
@@ -65,6 +66,7 @@ typedef struct {
     size_t spill_size, spill_room;
     char no_memory;
     af_ktls ktls;               /* while it sends, spill is a row of: type (a byte), size (a size_t), data */
+    char greeted;               /* what has come began like TLS */
 } af_tls_memory;
 
 typedef struct AfTls {
@@ -79,6 +81,7 @@ typedef struct AfTls {
     PyObject *lower;            /* the transport below; NULL before connection_made() and after connection_lost() */
     PyObject *protocol;         /* NULL at the end */
     PyObject *waiter;           /* for the end of the handshake, or NULL */
+    PyObject *peercert;         /* gives what get_extra_info() knows by that name; NULL: it is among the extra info */
     PyObject *handshake_timer, *shutdown_timer;         /* or NULL */
     PyObject *handshake_timeout, *shutdown_timeout;     /* seconds */
     PyObject *room;             /* bytearray: get_buffer() for transports that do not know sinks; or NULL */
@@ -87,6 +90,7 @@ typedef struct AfTls {
     size_t retry;               /* this many bytes of it have to be offered again, as OpenSSL wants it; 0: any number */
     /* the direct engine's */
     void *ssl;                  /* NULL once it is on its own */
+    PyObject *ssl_owner;        /* what frees it: the collector may have taken it from the SSLObject before we let go */
     void *in_bio, *out_bio;     /* the MemoryBIOs', to be put back */
     PyObject *out_bytes;
     af_tls_memory memory;
@@ -97,12 +101,26 @@ typedef struct AfTls {
     char made, eof, keeps;
     char closed;                /* 2: and close() was called once more */
     char lower_is_stream;       /* exactly ours: called without a detour */
+    char accepted;              /* by a server, whose program does not have it yet */
+    char handshake_direct;      /* by the engine, if it can */
     char writing_paused;        /* AF_TLS_PAUSED: by the transport below; AF_TLS_SENDFILE: a file has the socket */
     char reading_paused;        /* of the transport below */
     char app_writing_paused, app_reading_paused;        /* the protocol; by it */
     char app_buffered;
     AfSink *app_sink;           /* borrowed: the protocol, if it is TLS again */
 } AfTls;
+
+/* What a transport is made with: borrowed. */
+typedef struct {
+    PyObject *loop, *protocol, *sslobj, *incoming, *outgoing;
+    PyObject *extra;            /* a dict, to keep */
+    PyObject *waiter;           /* or None */
+    PyObject *handshake_timeout, *shutdown_timeout;     /* seconds */
+    int call_connection_made;
+    int direct;                 /* the engine */
+    int ktls;                   /* kernel TLS is wished for */
+    char handshake_direct, accepted;    /* see above */
+} af_tls_wish;
 
 AF_API const af_tls_engine *af_tls_portable(void);
 AF_API const af_tls_engine *af_tls_direct(void);
@@ -116,6 +134,7 @@ AF_API PyObject *af_tls_face_method(AfTls *tls, const char *name);
 AF_API int af_tls_abort(AfTls *tls, PyObject *exc);     /* NULL: no reason */
 AF_API int af_tls_start_shutdown(AfTls *tls);
 AF_API void af_tls_forget(AfTls *tls);
+AF_API int af_tls_know_peercert(AfTls *tls);            /* it is among the extra info from now on */
 AF_API PyObject *af_tls_write_object(AfTls *tls, PyObject *data);       /* write(), of anything with a buffer */
 AF_API int af_tls_begin_sendfile(AfTls *tls);
 AF_API int af_tls_end_sendfile(AfTls *tls);
@@ -126,7 +145,15 @@ AF_API int af_tls_control_reading(AfTls *tls);
 AF_API PyTypeObject *af_tls_make_type(PyObject *module, const char *from, const char *base, PyType_Spec *spec);
 AF_API int af_tls_setup_protocol(PyObject *module, AfState *st);
 
+/* ssltransport.c */
+AF_API int af_tls_init(AfTls *tls, const af_tls_wish *wish);
 AF_API int af_tls_setup(PyObject *module, AfState *st);
+
+/* make.c: methods of the module. */
+AF_API PyObject *af_tls_make(PyObject *module, PyObject *args);
+AF_API PyObject *af_tls_accept(PyObject *module, PyObject *args);
+AF_API PyObject *af_tls_is_asyncios(PyObject *module, PyObject *ignored);
+AF_API PyObject *af_tls_register(PyObject *module, PyObject *args);
 
 /* ssl's "not now" is raised: it is taken off, 1; or 0, and it stays. */
 static inline int

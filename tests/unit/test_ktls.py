@@ -14,10 +14,10 @@ import threading
 
 import asyncfast
 import pytest
+from _tls_pair import BIG, Pair, TLSNotes, client_context, server_context
 from _turns import EACH, turn, until
 from asyncfast import _core, _tls
 from conftest import tcp_pair
-from test_tls_transport import BIG, Pair, TLSNotes, client_context, server_context
 
 pytestmark = pytest.mark.only_asyncfast
 
@@ -177,14 +177,21 @@ def test_no_other_openssl_has_it(monkeypatch, loop, pair):
     assert info(pair()) == refused("this OpenSSL has none") and _tls.why_no_ktls() == "this OpenSSL has none"
 
 
-def test_a_context_of_another_kind(loop):
-    """What a program gives for a context may have no options, or no numbers in them."""
-    class Context:
+@EACH("wish", [False, True])
+def test_a_context_that_stands_in_front_of_another(loop, wish):
+    """It is the one that the connection is really of that has the options."""
+    class Front(ssl.SSLContext):
         options = "none"
 
-    assert not _tls._wants_ktls(loop, Context()) and not _tls._wants_ktls(loop, object())
-    Context.options = OP_ENABLE_KTLS
-    assert _tls._wants_ktls(loop, Context())
+        def wrap_bio(self, *args, **kwargs):
+            return inner.wrap_bio(*args, **kwargs)
+
+    inner = server_context()
+    if wish:
+        inner.options |= OP_ENABLE_KTLS
+    p = Pair(loop, context=Front(ssl.PROTOCOL_TLS_SERVER), sockets=tcp_pair())
+    assert (info(p) is None) is not wish
+    p.close()
 
 
 @kernel
