@@ -7,6 +7,7 @@
 #include "base/ring.c"
 #include "sys/epoll.c"
 #include "rt/state.c"
+#include "core/stopiter.c"
 #include "core/context.c"
 #include "core/handle.c"
 #include "core/future.c"

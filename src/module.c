@@ -8,6 +8,7 @@
 #include "core/loop.h"
 #include "core/park.h"
 #include "core/sleep.h"
+#include "core/stopiter.h"
 #include "core/task.h"
 #include "net/datagram.h"
 #include "net/feed.h"
@@ -155,6 +156,7 @@ static const size_t module_others[] = {
     offsetof(AfState, ssl_do_handshake), offsetof(AfState, ssl_msg_callback), offsetof(AfState, ssl_keylog),
     offsetof(AfState, ssl_options),
     offsetof(AfState, asyncio_SSLProtocol), offsetof(AfState, sslproto_names), offsetof(AfState, kw_wrap_bio),
+    offsetof(AfState, StopIterType),
 };
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
@@ -350,7 +352,8 @@ module_exec(PyObject *module)
     if (st->int_minus_one == NULL || st->kw_context == NULL || st->kw_msg == NULL || st->coroutine_types == NULL) {
         return -1;
     }
-    if (af_handle_setup(module, st) < 0 || af_future_setup(module, st) < 0 || af_task_setup(module, st) < 0 ||
+    if (af_stopiter_setup(module, st) < 0 ||
+        af_handle_setup(module, st) < 0 || af_future_setup(module, st) < 0 || af_task_setup(module, st) < 0 ||
         af_park_setup(module, st) < 0 || af_sleep_setup(module, st) < 0 || af_loop_setup(module, st) < 0 ||
         af_awaitval_setup(module, st) < 0 ||
         af_stream_setup(module, st) < 0 || af_pipe_setup(module, st) < 0 || af_datagram_setup(module, st) < 0 ||
@@ -386,6 +389,7 @@ module_drop_recycled(AfState *st)
         {&st->futures, PyObject_GC_Del}, {&st->tasks, PyObject_GC_Del},       {&st->iters, PyObject_GC_Del},
         {&st->timers, PyObject_GC_Del},  {&st->sleeps, PyObject_GC_Del},      {&st->handles, PyObject_GC_Del},
         {&st->threadsafes, PyObject_GC_Del}, {&st->coros, PyObject_GC_Del},   {&st->chanops, PyObject_GC_Del},
+        {&st->stopiters, PyObject_GC_Del},
     };
     for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
         void *item;

@@ -118,7 +118,7 @@ chanop_tp_iternext(AfChanOp *op)
 {
     PyObject *result;
     PySendResult how = chanop_am_send(op, Py_None, &result);
-    return af_next(how, result);
+    return af_next(op->park.st, how, result);
 }
 
 static PyObject *

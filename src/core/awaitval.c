@@ -17,7 +17,7 @@
 
 #include <opcode.h>             /* GET_AWAITABLE, GET_ANEXT */
 
-#include "core/future.h"        /* af_set_stop_iteration */
+#include "core/stopiter.h"
 
 typedef struct {
     PyObject_HEAD

@@ -218,7 +218,9 @@ coro_send(AfCoro *c, PyObject *arg)
 static PyObject *
 coro_tp_iternext(AfCoro *c)
 {
-    return coro_send(c, Py_None);
+    PyObject *result;
+    PySendResult how = coro_am_send(c, Py_None, &result);
+    return af_next(c->park.st, how, result);
 }
 
 static PyObject *
@@ -319,9 +321,13 @@ coro_tp_dealloc(AfCoro *c)
         return;
     }
     PyObject_GC_UnTrack(c);
-    coro_clear_fields(c);
-    af_park_clear(&c->park);
-    Py_CLEAR(c->park.loop);
+    if (c->stage != CORO_DONE) {
+        coro_clear_fields(c);
+    }
+    if (c->park.loop != NULL) {
+        af_park_clear(&c->park);
+        Py_CLEAR(c->park.loop);
+    }
     /* one that has been finalized, for this reason or by the collector, would not be again in its next life */
     if (PyObject_GC_IsFinalized((PyObject *)c) || !af_state_is_alive(type) || !af_freelist_push(&c->park.st->coros, c)) {
         PyObject_GC_Del(c);

@@ -752,37 +752,24 @@ future_iter_am_send(AfFutureIter *it, PyObject *Py_UNUSED(arg), PyObject **resul
     return PYGEN_ERROR;
 }
 
-/* StopIteration(value), whatever the value is (a tuple must not become its arguments).  Every `await` of a result goes
-   through here, and takes the value out again at once: made without the trip through type.__call__ and __init__. */
-AF_API void
-af_set_stop_iteration(PyObject *value)
-{
-    PyObject *args = PyTuple_Pack(1, value);
-    PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
-    PyObject *stop = args == NULL ? NULL : type->tp_new(type, args, NULL);
-    Py_XDECREF(args);
-    if (stop != NULL) {
-        Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(value));
-        PyErr_SetRaisedException(stop);
-    }
-}
-
 static PyObject *
 future_iter_tp_iternext(AfFutureIter *it)
 {
+    AfState *st = it->future == NULL ? NULL : it->future->st;
     PyObject *result;
     PySendResult how = future_iter_am_send(it, Py_None, &result);
-    return af_next(how, result);
+    return af_next(st, how, result);
 }
 
 static PyObject *
 future_iter_send(AfFutureIter *it, PyObject *Py_UNUSED(value))
 {
-    PyObject *result = future_iter_tp_iternext(it);
-    if (result == NULL && !PyErr_Occurred()) {
+    PyObject *result;
+    PySendResult how = future_iter_am_send(it, Py_None, &result);
+    if (how == PYGEN_ERROR && !PyErr_Occurred()) {
         PyErr_SetNone(PyExc_StopIteration);
     }
-    return result;
+    return af_sent(how, result);
 }
 
 /* As of any coroutine. */

@@ -3,6 +3,7 @@
 #define AF_CORE_FUTURE_H
 
 #include "core/loop.h"
+#include "core/stopiter.h"
 
 enum { AF_PENDING = 0, AF_CANCELLED = 1, AF_FINISHED = 2 };
 
@@ -63,33 +64,7 @@ AF_API int af_future_is_exact(PyObject *o);
 AF_API int af_future_note_awaited_by(AfState *st, PyObject *fut, PyObject *waiter, int add);   /* 1: ours, 0: not, -1 */
 #endif
 
-/* What the C iterators of awaitables share. */
-AF_API void af_set_stop_iteration(PyObject *value);
-
-/* What send() gives, if am_send gave that. */
-static inline PyObject *
-af_sent(PySendResult how, PyObject *result)
-{
-    if (how == PYGEN_RETURN) {
-        af_set_stop_iteration(result);
-        Py_CLEAR(result);
-    }
-    return how == PYGEN_ERROR ? NULL : result;
-}
-
-/* What tp_iternext gives, if am_send gave that: None needs no StopIteration. */
-static inline PyObject *
-af_next(PySendResult how, PyObject *result)
-{
-    if (how == PYGEN_RETURN) {
-        if (result != Py_None) {
-            af_set_stop_iteration(result);
-        }
-        Py_CLEAR(result);
-    }
-    return how == PYGEN_ERROR ? NULL : result;
-}
-
+/* What the C iterators of awaitables share; and see stopiter.h. */
 AF_API void af_never_awaited(PyObject *coroutine);      /* the RuntimeWarning; keeps the exception that is being raised */
 AF_API PyObject *af_raise_thrown(PyObject *const *args, Py_ssize_t nargs);      /* always NULL, with the exception set */
 

@@ -173,7 +173,7 @@ sleep_tp_iternext(AfSleep *s)
 {
     PyObject *result;
     PySendResult how = sleep_am_send(s, Py_None, &result);
-    return af_next(how, result);
+    return af_next(s->park.st, how, result);
 }
 
 static PyObject *

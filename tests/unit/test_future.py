@@ -3,7 +3,9 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import copy
 import gc
+import pickle
 import sys
 import threading
 import traceback
@@ -924,3 +926,40 @@ async def test_ensure_future(loop, future, loop_factory):
     assert asyncio.ensure_future(future) is future
     with pytest.raises(ValueError, match="different loop|belongs to a different"):
         asyncio.ensure_future(future, loop=loop_factory())
+
+
+@pytest.mark.parametrize("value", [0, (), (1, 2), "text", ValueError("why"), StopIteration(5), [None]], ids=repr)
+async def test_what_next_raises_when_it_is_done(loop, value):
+    """By hand: a StopIteration with the value, whoever looks at it."""
+    def raised(iterator):
+        with pytest.raises(StopIteration) as caught:
+            next(iterator)
+        return caught.value
+
+    future = loop.create_future()
+    future.set_result(value)
+    several = [raised(future.__await__()) for _ in range(10)]       # none is another's
+    for each in several:
+        assert each.value is value and each.args == (value,) and each.__context__ is None
+        assert (str(each), repr(each)) == (str(value), f"StopIteration({value!r})")
+        assert repr(pickle.loads(pickle.dumps(each))) == repr(each) == repr(copy.copy(each))
+        each.note = each                                            # in a cycle, and seen
+    del each, several
+    gc.collect()
+    again = raised(future.__await__())
+    assert vars(again) == {} and again.__traceback__ is not None
+    assert await future is value
+
+
+async def test_results_are_let_go(loop):
+    """Nothing keeps what was awaited."""
+    class Result:
+        pass
+
+    async def result():
+        future = loop.create_future()
+        future.set_result(Result())
+        return await future
+
+    gone = weakref.ref(await result())
+    assert gone() is None
