@@ -103,5 +103,5 @@ def are_asyncios():
     return all(_attributes(cls) == attributes for cls, attributes in _UNCHANGED.items())
 
 
-_core._register_streams(StreamReader, StreamReaderProtocol,
+_core._register_streams(StreamReader, StreamReaderProtocol, StreamWriter,
                         tuple((function, function.__code__) for function in _RUN_PER_CHUNK))

@@ -180,13 +180,15 @@ module_register(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* asyncfast/_streams.py calls it once: its StreamReader and StreamReaderProtocol; and see af_feed_register(). */
+/* asyncfast/_streams.py calls it once: its StreamReader, StreamReaderProtocol and StreamWriter; and see af_feed_register(). */
 static PyObject *
 module_register_streams(PyObject *module, PyObject *args)
 {
     AfState *st = af_state_of_module(module);
-    PyObject *reader, *protocol, *codes;
-    if (!PyArg_ParseTuple(args, "O!O!O:_register_streams", &PyType_Type, &reader, &PyType_Type, &protocol, &codes) ||
+    PyObject *reader, *protocol, *writer, *codes;
+    if (!PyArg_ParseTuple(args, "O!O!O!O:_register_streams", &PyType_Type, &reader, &PyType_Type, &protocol,
+                          &PyType_Type, &writer, &codes) ||
+        af_reader_add_hot((PyTypeObject *)reader) < 0 || af_writer_add_hot((PyTypeObject *)writer) < 0 ||
         af_feed_register(st, codes) == NULL) {
         return NULL;
     }
@@ -290,7 +292,7 @@ static PyMethodDef module_methods[] = {
      "Raises TypeError if delay is no number, and ValueError where asyncio does if it is NaN."},
     {"_register", module_register, METH_VARARGS, "_register($module, hooks, loop_class, eager, wraps, /)\n--\n\nSet up."},
     {"_register_streams", module_register_streams, METH_VARARGS,
-     "_register_streams($module, reader, protocol, codes, /)\n--\n\nSet up the streams."},
+     "_register_streams($module, reader, protocol, writer, codes, /)\n--\n\nSet up the streams."},
     {"_live_tasks", module_live_tasks, METH_NOARGS,
      "_live_tasks($module, /)\n--\n\nThe tasks of every loop that are not done."},
     {"_live_loops", module_live_loops, METH_NOARGS, "_live_loops($module, /)\n--\n\nEvery loop of this interpreter."},

@@ -765,16 +765,8 @@ reader_tp_dealloc(AfReader *r)
 
 #define READER_F(f) (PyCFunction)(void (*)(void))(f), METH_FASTCALL | METH_KEYWORDS
 
-static PyMethodDef reader_methods[] = {
-    {"feed_data", READER_F(reader_feed_data),
-     "feed_data($self, data)\n--\n\nAdd data (bytes-like) to the buffer and wake whoever waits.  AssertionError after feed_eof()."},
-    {"feed_eof", (PyCFunction)reader_feed_eof, METH_NOARGS, "feed_eof($self)\n--\n\nThere is no more to come."},
-    {"at_eof", (PyCFunction)reader_at_eof, METH_NOARGS,
-     "at_eof($self)\n--\n\nReturn True if the buffer is empty and feed_eof() was called."},
-    {"exception", (PyCFunction)reader_exception, METH_NOARGS,
-     "exception($self)\n--\n\nReturn the exception that was set, or None."},
-    {"set_exception", READER_F(reader_set_exception),
-     "set_exception($self, exc)\n--\n\nHave whoever waits, and all who read from then on, raise exc."},
+/* Per read. */
+static PyMethodDef reader_hot_methods[] = {
     {"read", READER_F(reader_read),
      "read($self, n=-1)\n--\n\nReturn up to n bytes, as soon as there is one, b'' at the end; n < 0: all until the end.\n\n"
      "A coroutine.  Raises the exception that was set; RuntimeError if another coroutine is waiting."},
@@ -788,6 +780,19 @@ static PyMethodDef reader_methods[] = {
     {"readline", (PyCFunction)reader_readline, METH_NOARGS,
      "readline($self)\n--\n\nReturn a line with its b'\\n', or what there was at the end.  A coroutine.\n\n"
      "ValueError if the line is longer than the limit (bytes); what there was of it is gone."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef reader_methods[] = {
+    {"feed_data", READER_F(reader_feed_data),
+     "feed_data($self, data)\n--\n\nAdd data (bytes-like) to the buffer and wake whoever waits.  AssertionError after feed_eof()."},
+    {"feed_eof", (PyCFunction)reader_feed_eof, METH_NOARGS, "feed_eof($self)\n--\n\nThere is no more to come."},
+    {"at_eof", (PyCFunction)reader_at_eof, METH_NOARGS,
+     "at_eof($self)\n--\n\nReturn True if the buffer is empty and feed_eof() was called."},
+    {"exception", (PyCFunction)reader_exception, METH_NOARGS,
+     "exception($self)\n--\n\nReturn the exception that was set, or None."},
+    {"set_exception", READER_F(reader_set_exception),
+     "set_exception($self, exc)\n--\n\nHave whoever waits, and all who read from then on, raise exc."},
     {"_wakeup_waiter", (PyCFunction)reader_wakeup_waiter, METH_NOARGS,
      "_wakeup_waiter($self)\n--\n\nWake the coroutine that waits."},
     {"_maybe_resume_transport", (PyCFunction)reader_maybe_resume_transport, METH_NOARGS,
@@ -833,9 +838,17 @@ static PyType_Spec reader_spec = {
     reader_slots,
 };
 
+/* The interpreter calls a method in C without a detour only on instances of the very class that the method is of.  So
+   asyncfast.StreamReader has these itself too. */
+AF_API int
+af_reader_add_hot(PyTypeObject *type)
+{
+    return af_type_add(type, reader_hot_methods, NULL);
+}
+
 AF_API int
 af_reader_setup(PyObject *module, AfState *st)
 {
     st->ReaderType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &reader_spec, NULL);
-    return st->ReaderType == NULL ? -1 : PyModule_AddObjectRef(module, "_StreamReader", (PyObject *)st->ReaderType);
+    return st->ReaderType == NULL || af_reader_add_hot(st->ReaderType) < 0 ? -1 : PyModule_AddObjectRef(module, "_StreamReader", (PyObject *)st->ReaderType);
 }

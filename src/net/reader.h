@@ -19,6 +19,7 @@ typedef struct {
 } AfReader;
 
 AF_API int af_reader_setup(PyObject *module, AfState *st);
+AF_API int af_reader_add_hot(PyTypeObject *type);              /* see there: 0 or -1 */
 
 /* feed_data(): 0 or -1.  data is not looked at any more when Python code may run. */
 AF_API int af_reader_feed(AfReader *r, const char *data, Py_ssize_t n);

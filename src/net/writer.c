@@ -174,7 +174,7 @@ writer_tp_dealloc(AfWriter *w)
 
 #define WRITER_F(f) (PyCFunction)(void (*)(void))(f), METH_FASTCALL | METH_KEYWORDS
 
-static PyMethodDef writer_methods[] = {
+static PyMethodDef writer_hot_methods[] = {
     {"write", WRITER_F(writer_write), "write($self, data)\n--\n\nHave the transport send data; as its write()."},
     {"writelines", WRITER_F(writer_writelines),
      "writelines($self, data)\n--\n\nHave the transport send each item of data; as its writelines()."},
@@ -201,7 +201,6 @@ static PyType_Slot writer_slots[] = {
     {Py_tp_dealloc, writer_tp_dealloc},
     {Py_tp_traverse, writer_tp_traverse},
     {Py_tp_clear, writer_tp_clear},
-    {Py_tp_methods, writer_methods},
     {Py_tp_members, writer_members},
     {0, NULL},
 };
@@ -212,8 +211,14 @@ static PyType_Spec writer_spec = {
 };
 
 AF_API int
+af_writer_add_hot(PyTypeObject *type)
+{
+    return af_type_add(type, writer_hot_methods, NULL);
+}
+
+AF_API int
 af_writer_setup(PyObject *module, AfState *st)
 {
     st->WriterType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &writer_spec, NULL);
-    return st->WriterType == NULL ? -1 : PyModule_AddObjectRef(module, "_StreamWriter", (PyObject *)st->WriterType);
+    return st->WriterType == NULL || af_writer_add_hot(st->WriterType) < 0 ? -1 : PyModule_AddObjectRef(module, "_StreamWriter", (PyObject *)st->WriterType);
 }

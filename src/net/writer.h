@@ -5,5 +5,6 @@
 #include "core/coro.h"
 
 AF_API int af_writer_setup(PyObject *module, AfState *st);
+AF_API int af_writer_add_hot(PyTypeObject *type);              /* as af_reader_add_hot() */
 
 #endif
