@@ -237,19 +237,6 @@ def test_why_a_handshake_fails(pair, reported, server, trouble):
     assert reported == []
 
 
-@SIDES
-def test_a_key_log_that_cannot_be_written(pair, server, tmp_path):
-    """To be the same on all engines: an error of the file may or may not end the handshake."""
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full")
-    ours, theirs = both_contexts(server)
-    ours.keylog_filename = "/dev/full"
-    p = pair(server=server, context=ours, peer_context=theirs, handshake=False)
-    error = until_made(p)
-    assert error is None or isinstance(error, OSError)
-    ours.keylog_filename = None
-
-
 # -- who the client is
 
 @SIDES
