@@ -532,6 +532,13 @@ async def test_somebody_else_s_waiter(loop, module):
     assert await task == b"more"
 
 
+@EACH("cls, names", [(asyncfast.StreamReader, ["read", "readexactly", "readuntil", "readline"]),
+                     (asyncfast.StreamWriter, ["write", "writelines", "drain"])])
+def test_methods_that_are_called_without_a_detour(cls, names):
+    """The interpreter's short cut for methods in C is for instances of the class that has the method."""
+    assert all(vars(cls)[name].__objclass__ is cls for name in names)
+
+
 @MODULES
 async def test_iteration(loop, module):
     reader = module.StreamReader(loop=loop)
