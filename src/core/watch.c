@@ -8,16 +8,25 @@
 #include "core/handle.h"
 #include "rt/args.h"
 
-/* As selectors do: an int or something with fileno(); ValueError otherwise. */
+/* As selectors do: an int or something with fileno(); ValueError otherwise, or if that is negative: it is closed. */
 static int
 watch_fd(PyObject *obj)
 {
     int fd = PyObject_AsFileDescriptor(obj);
-    if (fd < 0) {
-        int negative = PyErr_ExceptionMatches(PyExc_ValueError) && PyLong_Check(obj);
-        PyErr_Format(PyExc_ValueError, negative ? "Invalid file descriptor: %S" : "Invalid file object: %R", obj);
+    if (fd >= 0) {
+        return fd;
     }
-    return fd;
+    int negative = PyErr_ExceptionMatches(PyExc_ValueError);
+    PyErr_Clear();
+    PyObject *number = !negative ? NULL : PyLong_Check(obj) ? Py_NewRef(obj) : af_call_method(obj, "fileno", NULL);
+    if (number != NULL && PyLong_Check(number)) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
+    }
+    else {
+        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", obj);
+    }
+    Py_XDECREF(number);
+    return -1;
 }
 
 static AfFdWatch *

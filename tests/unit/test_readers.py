@@ -170,6 +170,24 @@ def test_descriptor_that_is_reused(loop):
     assert calls == list(range(20))
 
 
+def test_a_closed_object(loop, pair):
+    left, _ = pair
+    left.close()
+    for method in (loop.add_reader, loop.add_writer):
+        with pytest.raises(ValueError, match="^Invalid file descriptor: -1$"):
+            method(left, print)
+
+
+def test_an_object_whose_fileno_fails(loop):
+    class Closed:
+        def fileno(self):
+            raise ValueError("I/O operation on closed file")
+
+    for method in (loop.add_reader, loop.add_writer):
+        with pytest.raises(ValueError, match="^Invalid file object: "):
+            method(Closed(), print)
+
+
 def test_closed_without_removing(loop, loop_factory):
     """A user's mistake; the next socket with that number must still work."""
     left, right = socket.socketpair()
