@@ -12,21 +12,17 @@
 static int
 watch_fd(PyObject *obj)
 {
-    int fd = PyObject_AsFileDescriptor(obj);
-    if (fd >= 0) {
-        return fd;
-    }
-    int negative = PyErr_ExceptionMatches(PyExc_ValueError);
-    PyErr_Clear();
-    PyObject *number = !negative ? NULL : PyLong_Check(obj) ? Py_NewRef(obj) : af_call_method(obj, "fileno", NULL);
-    if (number != NULL && PyLong_Check(number)) {
+    PyObject *number = PyLong_Check(obj) ? Py_NewRef(obj) : af_call_method(obj, "fileno", NULL);
+    int is_int = number != NULL && PyLong_Check(number);
+    int fd = is_int ? PyObject_AsFileDescriptor(number) : -1;
+    if (fd < 0 && is_int && PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
     }
-    else {
+    else if (fd < 0) {
         PyErr_Format(PyExc_ValueError, "Invalid file object: %R", obj);
     }
     Py_XDECREF(number);
-    return -1;
+    return fd;
 }
 
 static AfFdWatch *
