@@ -35,7 +35,7 @@ def counted(case, name, args, programs, cpus, folder):
         try:
             if "attached" not in (line := strace.stderr.readline()):
                 raise run.Failed(line.strip() or "strace did not attach")
-            result = run.loaded(programs, cpus[1], server.CASES[case].mode, address, args.size, args.connections,
+            result = run.loaded(programs, cpus[1], server.CASES[case], address, args.size, args.connections,
                                 0, args.seconds, pid)  # fmt: skip
         finally:
             strace.send_signal(signal.SIGINT)  # it lets go and writes its summary
