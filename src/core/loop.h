@@ -66,7 +66,9 @@ typedef struct AfLoop {
     af_poll poll;
     struct AfFdWatch **watches; /* by fd */
     int nwatches;
-    struct AfIo *held, *last_held;      /* own a reference each: to be flushed when the entry that runs has returned */
+    struct AfIo *held, *last_held;      /* own a reference each: to be flushed when the entry that runs has returned, or ... */
+    uint64_t burst_since;       /* ... its turn, if that has many entries: af_ticks() at its beginning; 0: it has few */
+    size_t held_bytes;          /* held back since the last flush */
     char in_entry;              /* an entry of the ring runs */
     PyObject *next_task;        /* a task that is stepped as soon as that has returned, or NULL */
     PyObject *read_buffer;      /* bytes of AF_READ_SIZE that everything is read into; NULL: none yet, or lent */

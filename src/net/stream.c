@@ -418,6 +418,7 @@ stream_unite(AfStream *s)
 static int
 stream_hold(AfStream *s, const af_data *data)
 {
+    s->t.io.loop->held_bytes += (size_t)data->view.len;
     if (!s->held) {
         /* resume_writing() is to see the context of this write, should it come to that */
         if (af_call_context_take(&s->t, &s->t.writing) < 0) {

@@ -128,6 +128,12 @@ af_transport_send_held(AfTransport *t)
 }
 
 AF_API int
+af_transport_settle(AfTransport *t)
+{
+    return t->io.loop != NULL && t->io.loop->burst_since != 0 ? 0 : af_transport_send_held(t);
+}
+
+AF_API int
 af_transport_deliver(AfTransport *t, PyObject *data)
 {
     PyObject *stack[3] = {NULL, Py_NewRef(t->protocol), data};
@@ -549,8 +555,7 @@ transport_is_reading(AfTransport *t, PyObject *Py_UNUSED(ignored))
 static PyObject *
 transport_is_closing(AfTransport *t, PyObject *Py_UNUSED(ignored))
 {
-    /* sending is what finds out that the peer has gone; and drain() asks this before it returns */
-    return af_transport_send_held(t) < 0 ? NULL : PyBool_FromLong(t->closing);
+    return af_transport_settle(t) < 0 ? NULL : PyBool_FromLong(t->closing);
 }
 
 static int

@@ -70,6 +70,9 @@ AF_API int af_transport_start_writing(AfTransport *t);
 AF_API int af_transport_deliver(AfTransport *t, PyObject *data);        /* data_received() */
 AF_API int af_transport_log_debug(AfTransport *t, const char *what);    /* in debug mode */
 AF_API int af_transport_send_held(AfTransport *t);                      /* send now what is held back */
+/* The same for whoever asks how the connection is: sending is what finds out that the peer has gone, and what was drained
+   is sent.  In a burst the answer may be a turn late, for what it saves. */
+AF_API int af_transport_settle(AfTransport *t);
 AF_API int af_transport_maybe_pause(AfTransport *t);
 AF_API int af_transport_maybe_resume(AfTransport *t);
 

@@ -81,9 +81,9 @@ writer_step_drain(AfCoro *c, PyObject **result)
 {
     AfWriter *w = (AfWriter *)c->self;
     if (w->transport != NULL && Py_IS_TYPE(w->transport, w->st->StreamType)) {
-        /* what was drained is sent, and whether the peer has gone is known: as is_closing() has it, which asyncio's asks */
+        /* as is_closing() does, which asyncio's drain() asks */
         PyObject *transport = Py_NewRef(w->transport);
-        int rc = af_transport_send_held((AfTransport *)transport);
+        int rc = af_transport_settle((AfTransport *)transport);
         Py_DECREF(transport);
         if (rc < 0) {
             return PYGEN_ERROR;

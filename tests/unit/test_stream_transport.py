@@ -374,6 +374,99 @@ def test_what_was_drained_has_been_sent(program):
     assert out == "b'last words'\n"
 
 
+def in_one_turn(loop, callbacks):
+    for callback in callbacks:
+        loop.call_soon(callback)
+    turn(loop)
+
+
+@EACH("entries", [2, 7, 8, 40])
+def test_written_by_the_callbacks_of_one_turn(both, entries):
+    """Of a busy turn it leaves together, and nobody who looks at it after the turn can tell."""
+    def play(connect):
+        connections = [connect() for _ in range(5)]
+        in_one_turn(connections[0].loop, [lambda n=n: connections[n % 5].write(b"%d," % n) for n in range(entries)])
+        return [connection.read() for connection in connections]
+
+    both(play)
+
+
+def test_a_turn_of_few_callbacks_sends_before_the_next_one(both):
+    def play(connect):
+        connection, seen = connect(), []
+        in_one_turn(connection.loop, [lambda: connection.write(b"x"), lambda: seen.append(connection.read())] * 3)
+        return seen
+
+    both(play)
+
+
+@pytest.mark.kinds("asyncfast")
+def test_a_turn_of_many_callbacks_sends_at_its_end(loop, connect):
+    connection, seen = connect(), []
+    in_one_turn(loop, [lambda: connection.write(b"x"), lambda: seen.append(connection.read()[0])] * 4)
+    seen.append(connection.read()[0])
+    assert seen == [b""] * 4 + [b"xxxx"]
+
+
+def test_a_turn_of_many_callbacks_does_not_keep_much_back(loop, connect):
+    """The first has been sent long before the last has written."""
+    connections, seen = [connect() for _ in range(20)], []
+    for each in connections:
+        loop.call_soon(lambda each=each: each.write(bytes(8192)))
+    in_one_turn(loop, [lambda: seen.extend(len(each.read()[0]) for each in connections)])
+    assert sum(seen) >= 8192 * 19 - 65536 and seen[0] == 8192
+    assert sum(seen) + sum(len(each.read()[0]) for each in connections) == 8192 * 20
+
+
+@EACH("error", [KeyboardInterrupt, ValueError])
+def test_written_in_a_busy_turn_before_an_error(both, error):
+    def play(connect):
+        connections = [connect() for _ in range(12)]
+        loop = connections[0].loop
+        loop.set_exception_handler(lambda loop, context: None)
+
+        def fail():
+            raise error
+
+        callbacks = [lambda each=each: each.write(b"x") for each in connections]
+        with contextlib.suppress(error):
+            in_one_turn(loop, [*callbacks[:6], fail, *callbacks[6:]])
+        seen = [each.read() for each in connections]
+        turn(loop)
+        return seen, [each.read() for each in connections]
+
+    both(play)
+
+
+def test_written_in_a_busy_turn_to_peers_that_have_gone(both):
+    def play(connect):
+        connections = [connect() for _ in range(12)]
+        loop = connections[0].loop
+        for each in connections[::2]:
+            each.peer.close()
+        turn(loop, 2)
+        in_one_turn(loop, [lambda each=each: each.write(b"x") for each in connections])
+        turn(loop, 2)
+        return [each.facts() for each in connections], [each.read() for each in connections[1::2]]
+
+    both(play)
+
+
+@EACH("call", [lambda t: t.close(), lambda t: t.abort(), lambda t: t.write_eof(), lambda t: t.writelines([b"y", b"z"]),
+               lambda t: t.write(BIG[:20000]), lambda t: t.get_extra_info("socket").shutdown(socket.SHUT_WR)],
+      ids=["close", "abort", "write_eof", "writelines", "more", "shutdown"])  # fmt: skip
+def test_a_later_callback_of_a_busy_turn(both, call):
+    def play(connect):
+        connections = [connect() for _ in range(12)]
+        loop = connections[0].loop
+        in_one_turn(loop, [lambda each=each: each.write(b"x") for each in connections] +
+                    [lambda each=each: call(each.transport) for each in connections])
+        turn(loop, 2)
+        return [(each.read(), each.calls) for each in connections]
+
+    both(play)
+
+
 def test_write_eof_ends_one_direction(loop, connect):
     connection = connect()
     connection.write(BIG)
