@@ -2,7 +2,7 @@
 
    asyncio delivers one datagram per turn of the loop, so that whatever one sets going runs before the next one comes:
    programs lean on it (a future per answer).  Here several are read in a row, but only as long as nobody could tell: while
-   nothing is ready to run.
+   nothing is ready to run.  The small ones that are sent meanwhile leave together, before the next ones are received.
 
    Addresses are made and read here for IPv4, IPv6 and Unix (net/address.h).  All else (host names, other families, what is
    wrong, a socket that somebody has closed) goes through the methods of the Python socket, which has all the errors.
@@ -21,6 +21,7 @@
    alone. */
 #define DATAGRAM_BATCH 16
 #define DATAGRAM_SLOTS 4
+#define DATAGRAM_SMALL 2048     /* bytes, of those that wait to be sent together */
 
 static const char datagram_read_error[] = "Fatal read error on datagram transport";
 static const char datagram_write_error[] = "Fatal write error on datagram transport";
@@ -38,8 +39,18 @@ typedef struct {
 } datagram_received;
 
 typedef struct {
+    PyObject *data;             /* exactly bytes */
+    PyObject *to;               /* what the program gave, or NULL */
+    socklen_t len;              /* 0: sent without an address */
+    af_sockaddr addr;
+} datagram_held;
+
+typedef struct {
     AfTransport t;
     af_backlog out;
+    datagram_held held[DATAGRAM_SLOTS];
+    unsigned nheld;
+    char may_hold;              /* several are being delivered in a row */
     datagram_received received[DATAGRAM_SLOTS];     /* those in [first .. first + count) are not delivered yet */
     unsigned first, count;
     unsigned slots;             /* how many are received at once: 1 or DATAGRAM_SLOTS */
@@ -55,6 +66,8 @@ typedef struct {
 
 /* What became of sending one. */
 enum { DATAGRAM_SENT, DATAGRAM_WAITS, DATAGRAM_FAILED /* with an exception */ };
+
+static int datagram_release_held(AfIo *io);
 
 static size_t
 datagram_backlog(AfTransport *t)
@@ -245,6 +258,20 @@ datagram_read_later(AfTransport *t)
     return any ? af_loop_push_steal(t->io.loop, Py_NewRef((PyObject *)t), AF_ENTRY_READ) : 0;
 }
 
+/* Send what is held back after a delivery that returned rc and may have raised. */
+static int
+datagram_release_after(AfDatagram *d, int rc)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    int sent = datagram_release_held(&d->t.io);
+    if (raised == NULL) {
+        return sent;
+    }
+    PyErr_Clear();
+    PyErr_SetRaisedException(raised);
+    return rc;
+}
+
 static int
 datagram_read(AfDatagram *d)
 {
@@ -259,11 +286,17 @@ datagram_read(AfDatagram *d)
         unsigned slots = loop->debug ? 1 : d->slots;
         rc = d->count > 0 ? 0 : datagram_receive(d, slots);
         more = slots == 1 ? d->count > 0 : d->count == slots;
+        d->may_hold = d->count > 1;
         do {
             rc = rc < 0 || d->count == 0 ? rc : datagram_deliver(d);
             most--;
             may_go_on = rc == 0 && datagram_may_go_on(d, loop);
         } while (may_go_on && d->count > 0);
+        d->may_hold = 0;
+        if (d->nheld > 0) {
+            rc = datagram_release_after(d, rc);
+            may_go_on = rc == 0 && datagram_may_go_on(d, loop);
+        }
     } while (may_go_on && more && most > 0);
     /* who has to wait after all gets one at a time from then on: fewer wait here, more where others may look for them */
     d->slots = may_go_on && d->ip ? DATAGRAM_SLOTS : d->count > 0 ? 1 : d->slots;
@@ -296,6 +329,9 @@ datagram_to(AfDatagram *d, PyObject *to)
 static int
 datagram_send_plainly(AfDatagram *d, PyObject *data, PyObject *to)
 {
+    if (d->t.sock == NULL) {
+        return DATAGRAM_SENT;
+    }
     PyObject *sock = Py_NewRef(d->t.sock);
     PyObject *res = d->connected || (to == NULL && d->unnamed)
                         ? af_call_method(sock, "send", "O", data)
@@ -312,31 +348,75 @@ datagram_send_plainly(AfDatagram *d, PyObject *data, PyObject *to)
     return DATAGRAM_FAILED;
 }
 
+static inline int
+datagram_may_hold(const AfDatagram *d, PyObject *data, size_t size)
+{
+    return d->may_hold && size <= DATAGRAM_SMALL && PyBytes_CheckExact(data) && !af_transport_shares_socket(&d->t);
+}
+
+/* It leaves with others; not later than when the callback returns that sends it. */
+static int
+datagram_hold(AfDatagram *d, PyObject *data, PyObject *to, const datagram_peer *peer)
+{
+    datagram_held *h = &d->held[d->nheld++];
+    h->data = Py_NewRef(data);
+    h->to = Py_XNewRef(to);
+    h->len = peer == NULL ? 0 : peer->len;
+    if (peer != NULL) {
+        memcpy(&h->addr, &peer->addr, peer->len);
+    }
+    af_io_hold_back(&d->t.io);
+    return DATAGRAM_SENT;
+}
+
+/* What is held back goes first; and if it has to wait, what comes behind it has to as well. */
+static int
+datagram_send_held(AfDatagram *d)
+{
+    int rc = d->nheld == 0 ? 0 : datagram_release_held(&d->t.io);
+    return rc < 0 ? DATAGRAM_FAILED : d->out.count > 0 && !d->flushing ? DATAGRAM_WAITS : DATAGRAM_SENT;
+}
+
+/* Where to: an address, or NULL for none.  1; 0 if the Python socket has to deal with it; -1 with an exception. */
+static int
+datagram_aim(AfDatagram *d, PyObject *to, const datagram_peer **peer)
+{
+    *peer = NULL;
+    if (!d->connected && !(to == NULL && d->unnamed)) {
+        if (to == NULL || datagram_to(d, to) == NULL || !datagram_is_plain(d)) {
+            return 0;
+        }
+        if (af_unlikely(PySys_Audit("socket.sendto", "OO", d->t.sock, to) < 0)) {
+            return -1;
+        }
+        *peer = datagram_to(d, to);     /* a hook may have sent something itself */
+    }
+    return datagram_is_plain(d);
+}
+
 /* Send one datagram, whose bytes are at buffer; to: where to, or NULL. */
 static int
 datagram_send(AfDatagram *d, PyObject *data, const void *buffer, size_t size, PyObject *to)
 {
-    if (d->t.sock == NULL) {
-        return DATAGRAM_SENT;       /* an audit hook, or an address that was dropped, had the loop run to the end */
+    int hold = datagram_may_hold(d, data, size);
+    int rc = hold && d->nheld < DATAGRAM_SLOTS ? DATAGRAM_SENT : datagram_send_held(d);
+    if (rc != DATAGRAM_SENT || d->t.sock == NULL) {
+        return rc;              /* whatever ran meanwhile, a hook or a protocol, may have had the loop run to the end */
     }
-    const struct sockaddr *addr = NULL;
-    socklen_t len = 0;
-    if (!d->connected && !(to == NULL && d->unnamed)) {
-        const datagram_peer *peer = to == NULL ? NULL : datagram_to(d, to);
-        if (peer == NULL || !datagram_is_plain(d)) {
-            return datagram_send_plainly(d, data, to);
-        }
-        if (af_unlikely(PySys_Audit("socket.sendto", "OO", d->t.sock, to) < 0)) {
-            return DATAGRAM_FAILED;
-        }
-        peer = datagram_to(d, to);      /* a hook may have sent something itself */
-        addr = &peer->addr.any;
-        len = peer->len;
+    const datagram_peer *peer;
+    int plain = datagram_aim(d, to, &peer);
+    if (plain < 0) {
+        return DATAGRAM_FAILED;
     }
-    if (!datagram_is_plain(d)) {
-        return datagram_send_plainly(d, data, to);
+    if (plain == 0) {
+        rc = datagram_send_held(d);
+        return rc == DATAGRAM_SENT ? datagram_send_plainly(d, data, to) : rc;
     }
-    if (sendto(d->t.fd, buffer, size, MSG_NOSIGNAL | MSG_DONTWAIT, addr, len) >= 0) {
+    if (hold && d->nheld < DATAGRAM_SLOTS) {
+        return datagram_hold(d, data, to, peer);
+    }
+    if (sendto(d->t.fd, buffer, size, MSG_NOSIGNAL | MSG_DONTWAIT, peer == NULL ? NULL : &peer->addr.any,
+               peer == NULL ? 0 : peer->len) >= 0) {
         return DATAGRAM_SENT;
     }
     if (errno == EAGAIN || errno == EINTR) {
@@ -416,6 +496,63 @@ datagram_put(AfDatagram *d, const af_data *data, PyObject *to)
         return -1;
     }
     return af_transport_maybe_pause(t);
+}
+
+/* How many of those held the socket takes. */
+static unsigned
+datagram_send_together(AfDatagram *d, datagram_held *held, unsigned n)
+{
+    struct mmsghdr msgs[DATAGRAM_SLOTS];
+    struct iovec iov[DATAGRAM_SLOTS];
+    for (unsigned i = 0; i < n; i++) {
+        datagram_held *h = &held[i];
+        iov[i] = (struct iovec){PyBytes_AS_STRING(h->data), (size_t)PyBytes_GET_SIZE(h->data)};
+        msgs[i].msg_hdr = (struct msghdr){.msg_name = h->len > 0 ? &h->addr : NULL, .msg_namelen = h->len,
+                                          .msg_iov = &iov[i], .msg_iovlen = 1};
+    }
+    int sent = sendmmsg(d->t.fd, msgs, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent < 0 ? 0 : (unsigned)sent;
+}
+
+/* Send what is held back.  What does not go is sent again as if it had not been: it waits, or its error is reported. */
+static int
+datagram_release(AfDatagram *d)
+{
+    datagram_held held[DATAGRAM_SLOTS];
+    unsigned n = d->nheld;
+    char may_hold = d->may_hold;
+    int rc = 0;
+    memcpy(held, d->held, n * sizeof(*held));
+    d->nheld = 0;
+    d->may_hold = 0;
+    unsigned sent = datagram_is_plain(d) ? datagram_send_together(d, held, n) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        af_data data;
+        if (i >= sent && rc == 0 && (rc = af_data_open(&data, held[i].data)) == 0) {
+            rc = datagram_put(d, &data, held[i].to);
+            af_data_close(&data);
+        }
+        Py_DECREF(held[i].data);
+        Py_XDECREF(held[i].to);
+    }
+    d->may_hold = may_hold;
+    return rc;
+}
+
+static int
+datagram_release_held(AfIo *io)
+{
+    AfLoop *loop = io->loop;
+    if (loop == NULL || ((AfDatagram *)io)->nheld == 0) {
+        return 0;
+    }
+    Py_INCREF(loop);
+    int rc = datagram_release((AfDatagram *)io);
+    if (rc < 0) {
+        rc = af_transport_report((AfTransport *)io, loop);      /* the loop's turn has nobody to raise to */
+    }
+    Py_DECREF(loop);
+    return rc;
 }
 
 /* The address a datagram goes to, if one is given that may be: borrowed.  0 or -1. */
@@ -539,6 +676,9 @@ datagram_tp_traverse(AfDatagram *d, visitproc visit, void *arg)
         Py_VISIT(d->received[i].data);
         Py_VISIT(d->received[i].from.obj);
     }
+    for (unsigned i = 0; i < d->nheld; i++) {
+        Py_VISIT(d->held[i].to);
+    }
     for (size_t i = 0; i < d->out.count; i++) {
         Py_VISIT(d->out.chunks[d->out.first + i].to);
     }
@@ -553,6 +693,10 @@ datagram_tp_clear(AfTransport *t)
     Py_CLEAR(d->from.obj);
     Py_CLEAR(d->to.obj);
     datagram_forget(d);
+    for (; d->nheld > 0; d->nheld--) {
+        Py_CLEAR(d->held[d->nheld - 1].data);
+        Py_CLEAR(d->held[d->nheld - 1].to);
+    }
     return af_transport_clear(t);           /* the backlog, too */
 }
 
@@ -561,6 +705,7 @@ static const af_transport_kind datagram_kind = {
     .backlog = datagram_backlog,
     .drop_backlog = datagram_drop_backlog,
     .resumed = datagram_read_later,
+    .flush = datagram_release_held,
     .clear = datagram_tp_clear,
 };
 
@@ -637,3 +782,4 @@ af_datagram_setup(PyObject *module, AfState *st)
 
 #undef DATAGRAM_BATCH
 #undef DATAGRAM_SLOTS
+#undef DATAGRAM_SMALL

@@ -436,23 +436,6 @@ stream_hold(AfStream *s, const af_data *data)
     return chunk == NULL ? -1 : af_backlog_add_steal(&s->out, chunk, 0);
 }
 
-/* Does the program keep the socket, or asyncio's wrapper of it?  It may do to it at any moment what has to come behind
-   what was written: shutdown(), a send() of its own. */
-static int
-stream_shares_socket(const AfTransport *t)
-{
-    if (t->sock == NULL) {
-        return 0;
-    }
-    if (Py_REFCNT(t->sock) > 2) {                       /* ours, and the wrapper's in the extra info */
-        return 1;
-    }
-    PyObject *extra = t->socket_shown ? t->io.extra : NULL;
-    PyObject *wrapped = extra == NULL || !PyDict_CheckExact(extra) ? NULL
-                                                                   : PyDict_GetItemWithError(extra, t->io.loop->st->str_socket);
-    return wrapped != NULL && Py_REFCNT(wrapped) > 1;
-}
-
 static int
 stream_send(AfStream *s, const af_data *data)
 {
@@ -467,7 +450,7 @@ stream_send(AfStream *s, const af_data *data)
         return fits ? 0 : stream_release(&t->io) < 0 ? -1 : af_transport_maybe_pause(t);
     }
     if (t->io.loop->in_entry && s->out.count == 0 && size <= most && PyBytes_CheckExact(data->obj) &&
-        !stream_shares_socket(t)) {
+        !af_transport_shares_socket(t)) {
         return stream_hold(s, data);
     }
     return stream_send_now(s, data);

@@ -134,6 +134,21 @@ af_transport_settle(AfTransport *t)
 }
 
 AF_API int
+af_transport_shares_socket(const AfTransport *t)
+{
+    if (t->sock == NULL) {
+        return 0;
+    }
+    if (Py_REFCNT(t->sock) > 2) {                       /* ours, and the wrapper's in the extra info */
+        return 1;
+    }
+    PyObject *extra = t->socket_shown ? t->io.extra : NULL;
+    PyObject *wrapped = extra == NULL || !PyDict_CheckExact(extra) ? NULL
+                                                                   : PyDict_GetItemWithError(extra, t->io.loop->st->str_socket);
+    return wrapped != NULL && Py_REFCNT(wrapped) > 1;
+}
+
+AF_API int
 af_transport_deliver(AfTransport *t, PyObject *data)
 {
     PyObject *stack[3] = {NULL, Py_NewRef(t->protocol), data};

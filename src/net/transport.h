@@ -73,6 +73,9 @@ AF_API int af_transport_send_held(AfTransport *t);                      /* send 
 /* The same for whoever asks how the connection is: sending is what finds out that the peer has gone, and what was drained
    is sent.  In a burst the answer may be a turn late, for what it saves. */
 AF_API int af_transport_settle(AfTransport *t);
+/* Does the program keep the socket, or asyncio's wrapper of it?  It may do to it at any moment what has to come behind
+   what was written (shutdown(), a send() of its own), so nothing may be held back. */
+AF_API int af_transport_shares_socket(const AfTransport *t);
 AF_API int af_transport_maybe_pause(AfTransport *t);
 AF_API int af_transport_maybe_resume(AfTransport *t);
 

@@ -98,22 +98,32 @@ class Endpoint:
 
     def __init__(self, loop, folder, kind="unix", connected=True, made=True, address=None, sockets=None, **then):
         self.loop, self.protocol = loop, Notes(**then)
-        self.sock, self.peer = sockets or (bound(kind, folder), bound(kind, folder))
-        self.sock.setblocking(False)
+        sock, self.peer = sockets or (bound(kind, folder), bound(kind, folder))
+        self._sock = weakref.ref(sock)      # whose socket somebody else keeps, that transport holds nothing back
+        sock.setblocking(False)
         self.peer.setblocking(False)
-        self.here, self.there = self.sock.getsockname(), self.peer.getsockname()
+        self.here, self.there = sock.getsockname(), self.peer.getsockname()
         if connected:
-            self.sock.connect(self.there)
+            sock.connect(self.there)
         self.to = None if connected else self.there
         waiter = loop.create_future() if made else None
-        self.transport = loop._make_datagram_transport(self.sock, self.protocol, address and self.there, waiter)
-        self.fd = self.sock.fileno()
+        self.transport = loop._make_datagram_transport(sock, self.protocol, address and self.there, waiter)
+        self.fd = sock.fileno()
         self.contexts = []
         loop.set_exception_handler(lambda loop, context: self.contexts.append(
             (context["message"].replace("_SelectorDatagramTransport", "transport"), type(context["exception"]),
              str(context["exception"]), "protocol" in context)))
         if made:
             loop.run_until_complete(waiter)
+
+    @property
+    def sock(self):
+        """The transport's socket; once that is no more, a closed one."""
+        sock = self._sock()
+        if sock is None:
+            sock = socket.socket()
+            sock.close()
+        return sock
 
     @property
     def calls(self):
@@ -778,6 +788,93 @@ def test_what_one_starts_runs_before_the_next(both, how, warm):
         return endpoint.calls
 
     assert both(play)[1:5:2] == [("datagram_received", b"0", "there"), ("datagram_received", b"1", "there")]
+
+
+ANSWERS = {
+    "echo": lambda t, n: t.sendto(b"%d" % n, t.to),
+    "three": lambda t, n: [t.sendto(b"%d %d" % (n, i), t.to) for i in range(3)],
+    "large": lambda t, n: t.sendto(b"%d" % n * (3000 if n % 3 == 1 else 1), t.to),
+    "changeable": lambda t, n: t.sendto(bytearray(b"%d" % n) if n % 3 == 1 else b"%d" % n, t.to),
+    "close": lambda t, n: (t.sendto(b"%d" % n, t.to), n == 2 and t.close()),
+    "abort": lambda t, n: (t.sendto(b"%d" % n, t.to), n == 2 and t.abort()),
+    "size": lambda t, n: (t.sendto(b"%d" % n, t.to), t.get_write_buffer_size()),
+    "socket": lambda t, n: (t.sendto(b"%d" % n, t.to), t.get_extra_info("socket")._sock.send(b"own")),
+    "raise": lambda t, n: (t.sendto(b"%d" % n, t.to), n == 2 and 1 / 0),
+    "exit": lambda t, n: (t.sendto(b"%d" % n, t.to), n == 2 and sys.exit("enough")),
+}
+
+
+@EACH("kept", [False, True], ids=["", "kept"])
+@EACH("connected", [True, False], ids=["connected", "not"])
+@EACH("how", ANSWERS)
+def test_answers_to_several(both, how, connected, kept):
+    """What a row of datagrams is answered with leaves together; the answers and their order are the same."""
+    def play(connect):
+        endpoint = connect("inet", connected)
+        if how == "socket":
+            endpoint.sock.connect(endpoint.there)
+        endpoint.warm_up()
+        mine, endpoint.transport.to = endpoint.sock if kept else None, endpoint.to
+        numbers = itertools.count()
+        endpoint.protocol.then["datagram_received"] = lambda t: ANSWERS[how](t, next(numbers))
+        for _ in range(10):
+            endpoint.send(b"question")
+        with contextlib.suppress(SystemExit):
+            spin(endpoint.loop, endpoint.protocol, 3 if how in ("close", "abort") else 10)
+        del mine
+        return endpoint.read(), endpoint.facts()[:-1], len(endpoint.contexts)
+
+    assert len(both(play)[0]) >= 3
+
+
+@pytest.mark.kinds("asyncfast")
+def test_answers_to_several_leave_together(connect, loop):
+    endpoint, seen = connect("inet"), []
+    endpoint.warm_up()
+    endpoint.protocol.then["datagram_received"] = lambda t: (t.sendto(b"answer"), seen.append(len(endpoint.read())))
+    for _ in range(4):
+        endpoint.send(b"question")
+    spin(loop, endpoint.protocol, 4)
+    assert seen == [0] * 4 and len(endpoint.read()) == 4
+
+
+@EACH("failing", [range(3), range(4), (1,), (0, 3)], ids=str)
+def test_errors_among_answers(both, failing):
+    """Each is reported once, to error_received(), and costs the others nothing."""
+    def play(connect):
+        endpoint = connect("inet", connected=False)
+        endpoint.warm_up()
+        numbers = itertools.count()
+
+        def received(transport):
+            n = next(numbers)
+            transport.sendto(b"%d" % n, ("127.0.0.1", 0) if n % 4 in failing else endpoint.there)
+
+        endpoint.protocol.then["datagram_received"] = received
+        for _ in range(8):
+            endpoint.send(b"question")
+        spin(endpoint.loop, endpoint.protocol, 8)
+        return endpoint.read(), sorted(map(str, endpoint.calls))
+
+    assert len(both(play)[0]) == 8 - 2 * len(failing)
+
+
+def test_answers_to_several_that_the_socket_does_not_take(both):
+    """They wait, in order."""
+    def play(connect):
+        endpoint = connect("unix")
+        endpoint.warm_up()
+        endpoint.fill()
+        assert len(endpoint.read()) > 3
+        endpoint.protocol.then["datagram_received"] = lambda t: [t.sendto(b"%d" % n) for n in range(200)]
+        turn(endpoint.loop, 3)
+        endpoint.read()
+        for _ in range(3):
+            endpoint.send(b"question")
+        spin(endpoint.loop, endpoint.protocol, 3)
+        return endpoint.read_all(600), endpoint.facts()
+
+    assert both(play)[0] == [b"%d" % n for n in range(200)] * 3
 
 
 async def test_a_future_for_each_answer(loop):
