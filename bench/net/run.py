@@ -270,8 +270,8 @@ def table(header, lines, texts=1):
 
 
 def overview(data):
-    """A line for each row: CPU time per request on each loop."""
-    names = [*data["versions"], LIMIT]
+    """A line for each row: CPU time per request on each loop that has any."""
+    names = [name for name in [*data["versions"], LIMIT] if any("cpu" in row["loops"].get(name, ()) for row in data["rows"])]
     lines = []
     for row in data["rows"]:
         good = {name: entry for name, entry in row["loops"].items() if "cpu" in entry}
@@ -302,21 +302,39 @@ def details(data):
     return table(["case", "loop", *(title for title, _ in FIGURES.values())], lines, texts=2)
 
 
-def markdown(data):
+def about(data):
     libraries = "".join(f", {name} {version}" for name, version in data["libraries"].items())
     what = f"CPU microseconds of the server per request, median of {data['rounds']} x {data['seconds']:g} s{libraries}"
-    parts = [overview(data), report.about(data, what)]
-    if data["missing"]:
-        parts.append(f"Not installed: {', '.join(data['missing'])}.")
+    missing = f" Not installed: {', '.join(data['missing'])}." if data["missing"] else ""
+    return report.about(data, what) + missing
+
+
+def failures(data):
+    """What went wrong, and on which loop, as lists with headings."""
     entries = [(row["title"], name, entry) for row in data["rows"] for name, entry in row["loops"].items()]
     failed = [f"- {title}, {name}: {entry['failed']}" for title, name, entry in entries if "failed" in entry]
     lost = [f"- {title}, {name}: {entry['lost']:.2%}" for title, name, entry in entries if entry.get("lost")]
     starved = [f"- {title}, {name}: {entry['starved']}" for title, name, entry in entries if entry.get("starved")]
+    parts = []
     for heading, lines in (("Failed:", failed), ("Datagrams that were lost and sent again:", lost),
                            ("Connections that waited for a reply for more than half a run, while others had many:", starved)):
         if lines:
             parts += [heading, "\n".join(lines)]
-    return "\n\n".join([*parts, details(data)]) + "\n"
+    return parts
+
+
+def markdown(data):
+    return "\n\n".join([overview(data), about(data), *failures(data), details(data)]) + "\n"
+
+
+def publish(data):
+    """Into bench/README.md what to see at once, into results.md all the rest: rows of TLS, and the others, in their places."""
+    for mark, tls in (("net", False), ("net tls", True)):
+        some = [row for row in data["rows"] if (server.CASES[row["case"]].limit == "tls") == tls]
+        if some:
+            part = {**data, "rows": some}
+            report.write_markdown(HERE.parent / "README.md", f"{overview(part)}\n\n{about(part)}\n", mark)
+            report.write_markdown(HERE / "results.md", "\n\n".join([details(part), *failures(part)]) + "\n", mark)
 
 
 def write_chart(path, data):
@@ -341,13 +359,16 @@ def main():
     parser.add_argument("--load", metavar="FILE", help="show the results of an earlier --json, measure nothing")
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured")
     parser.add_argument("--table", metavar="FILE", default="-", help="write the tables (standard output)")
+    parser.add_argument("--publish", action="store_true", help="refresh bench/README.md and results.md")
     parser.add_argument("--chart", metavar="FILE", help="draw the bars, .png or .svg (needs matplotlib)")
     args = parser.parse_args()
 
     data = json.loads(Path(args.load).read_text(encoding="utf-8")) if args.load else results(args)
     if args.json:
         Path(args.json).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    report.write_markdown(args.table, markdown(data), "net")
+    report.write_markdown(args.table, markdown(data), "all of net")
+    if args.publish:
+        publish(data)
     if args.chart:
         write_chart(args.chart, data)
 
