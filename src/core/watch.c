@@ -67,9 +67,36 @@ watch_free_if_idle(AfLoop *loop, AfFdWatch *w)
 {
     if (w->watcher.want == 0 && w->watcher.have == 0 && w->io == NULL) {
         loop->watches[w->watcher.fd] = NULL;
+        AF_ASSERT(w->named == NULL);
         Py_XDECREF(w->sock_ref);
         PyMem_Free(w);
     }
+}
+
+/* The place of a closed object, which is found again by what it was registered as; NULL with ValueError, which is set. */
+static AfFdWatch *
+watch_of_closed(AfLoop *loop, PyObject *obj)
+{
+    for (int fd = 0; fd < loop->nwatches; fd++) {
+        AfFdWatch *w = loop->watches[fd];
+        if (w != NULL && w->named == obj) {
+            PyErr_Clear();
+            return w;
+        }
+    }
+    return NULL;
+}
+
+/* What nobody waits for is not registered: its object is returned, for the caller to let go of at last; or NULL. */
+static PyObject *
+watch_take_name(AfFdWatch *w)
+{
+    PyObject *named = NULL;
+    if (w->reader == NULL && w->writer == NULL) {
+        named = w->named;
+        w->named = NULL;
+    }
+    return named;
 }
 
 static unsigned
@@ -126,6 +153,45 @@ watch_cancel_handle(AfLoop *loop, PyObject *handle)
     return res == NULL ? -1 : 0;
 }
 
+/* Somebody comes with fd, as obj.  If another is registered as fd, that may have been closed, and the number given out again:
+   what it was registered for will not come any more.  0 or -1. */
+static int
+watch_forget_closed(AfLoop *loop, int fd, PyObject *obj)
+{
+    AfFdWatch *w = watch_find(loop, fd);
+    if (af_likely(w == NULL || w->named == NULL || w->named == obj)) {
+        return 0;
+    }
+    PyObject *named = Py_NewRef(w->named);
+    int now = watch_fd(named);
+    if (now < 0) {
+        PyErr_Clear();
+    }
+    int rc = 0;
+    w = watch_find(loop, fd);       /* fileno() may have changed the table */
+    if (now != fd && w != NULL && w->named == named) {
+        Py_CLEAR(w->named);         /* not the last reference */
+        PyObject *handles[2] = {NULL, NULL};
+        for (int i = 0; i < 2; i++) {
+            unsigned what = i == 0 ? AF_READ : AF_WRITE;
+            if (!(w->ops & what)) {
+                PyObject **slot = watch_slot(w, what);
+                handles[i] = *slot;
+                *slot = NULL;
+            }
+        }
+        af_poll_forget(&loop->poll, &w->watcher);
+        watch_want_less(loop, w);
+        watch_free_if_idle(loop, w);
+        for (int i = 0; i < 2; i++) {
+            rc = handles[i] != NULL && watch_cancel_handle(loop, handles[i]) < 0 ? -1 : rc;
+            Py_XDECREF(handles[i]);
+        }
+    }
+    Py_DECREF(named);
+    return rc;
+}
+
 /* 0, or -1 with OSError and nothing changed. */
 static int
 watch_want_more(AfLoop *loop, AfFdWatch *w, unsigned what)
@@ -172,8 +238,15 @@ watch_add(AfLoop *loop, unsigned what, const char *method, PyObject *const *args
         return NULL;
     }
     int fd = watch_fd(args[0]);
-    AfFdWatch *w = fd < 0 ? NULL : watch_make(loop, fd);
+    if (fd >= 0 && watch_forget_closed(loop, fd, args[0]) < 0) {
+        return NULL;
+    }
+    AfFdWatch *w = fd < 0 ? watch_of_closed(loop, args[0]) : watch_make(loop, fd);
     if (w == NULL) {
+        return NULL;
+    }
+    if (fd < 0 && what & ~watch_wants(w)) {     /* its number may be another's by now */
+        af_loop_oserror(-EBADF);
         return NULL;
     }
     AfHandle *h = af_handle_new(loop, args + 1, nargs - 1, context);
@@ -182,8 +255,17 @@ watch_add(AfLoop *loop, unsigned what, const char *method, PyObject *const *args
         return NULL;
     }
     af_handle_outlives(h);      /* asyncio's own code holds it too, in cycles */
-    watch_settle(loop, w);
-    if (watch_want_more(loop, w, what) < 0 || watch_put(loop, w, what, Py_NewRef((PyObject *)h), 0) < 0) {
+    if (fd >= 0) {
+        watch_settle(loop, w);
+        if (watch_want_more(loop, w, what) < 0) {
+            Py_DECREF(h);
+            return NULL;
+        }
+        if (w->named == NULL && !PyLong_Check(args[0])) {
+            w->named = Py_NewRef(args[0]);
+        }
+    }
+    if (watch_put(loop, w, what, Py_NewRef((PyObject *)h), 0) < 0) {
         Py_DECREF(h);
         return NULL;
     }
@@ -197,10 +279,10 @@ watch_remove(AfLoop *loop, unsigned what, PyObject *arg)
         Py_RETURN_FALSE;
     }
     int fd = watch_fd(arg);
-    if (fd < 0) {
+    AfFdWatch *w = fd < 0 ? watch_of_closed(loop, arg) : watch_find(loop, fd);
+    if (fd < 0 && w == NULL) {
         return NULL;
     }
-    AfFdWatch *w = watch_find(loop, fd);
     PyObject **slot = w == NULL ? NULL : watch_slot(w, what);
     if (slot == NULL || *slot == NULL) {
         Py_RETURN_FALSE;
@@ -209,10 +291,12 @@ watch_remove(AfLoop *loop, unsigned what, PyObject *arg)
     int was_op = w->ops & what;
     *slot = NULL;
     w->ops &= ~what;
+    PyObject *named = watch_take_name(w);
     watch_want_less(loop, w);
     watch_free_if_idle(loop, w);
     int rc = was_op ? 0 : watch_cancel_handle(loop, old);
     Py_DECREF(old);
+    Py_XDECREF(named);
     return rc < 0 ? NULL : Py_NewRef(Py_True);
 }
 
@@ -252,12 +336,12 @@ af_watch_bits(AfLoop *loop, PyObject *arg)
     return PyLong_FromLong(w == NULL ? 0 : (long)w->watcher.want);
 }
 
-/* The transport that owns fd, or None; an int or something with fileno(). */
+/* The transport that owns fd, or None; an int or something with fileno(), whose owner is nobody once it is closed. */
 AF_API PyObject *
 af_watch_owner(AfLoop *loop, PyObject *arg)
 {
     int fd = watch_fd(arg);
-    if (fd < 0) {
+    if (fd < 0 && watch_of_closed(loop, arg) == NULL) {
         return NULL;
     }
     AfIo *io = af_watch_owner_of(loop, fd);
@@ -276,6 +360,9 @@ af_watch_owner_of(AfLoop *loop, int fd)
 AF_API int
 af_op_wait(AfLoop *loop, AfOp *op, PyObject *sock, int fd, unsigned what)
 {
+    if (watch_forget_closed(loop, fd, sock) < 0) {
+        return -1;
+    }
     AfFdWatch *w = watch_make(loop, fd);
     PyObject *ref = w == NULL ? NULL : PyWeakref_NewRef(sock, NULL);
     if (ref == NULL) {
@@ -302,9 +389,11 @@ af_op_forget(AfLoop *loop, AfOp *op, int fd, unsigned what)
     }
     *slot = NULL;
     w->ops &= ~what;
+    PyObject *named = watch_take_name(w);
     watch_want_less_lazily(loop, w);
     watch_free_if_idle(loop, w);
     Py_DECREF(op);          /* the caller holds another */
+    Py_XDECREF(named);
 }
 
 AF_API int
@@ -318,6 +407,7 @@ af_watch_rouse(AfLoop *loop, int fd)
     unsigned ops = w->ops;
     w->reader = w->writer = NULL;
     w->ops = 0;
+    PyObject *named = watch_take_name(w);
     watch_want_less(loop, w);
     watch_free_if_idle(loop, w);
     int rc = 0;
@@ -338,6 +428,7 @@ af_watch_rouse(AfLoop *loop, int fd)
         }
         Py_DECREF(party);
     }
+    Py_XDECREF(named);
     return rc;
 }
 
@@ -525,6 +616,7 @@ af_watch_visit(AfLoop *loop, visitproc visit, void *arg)
         if (rc != 0) {
             return rc;
         }
+        Py_VISIT(w->named);
         for (AfIo *io = w->io; io != NULL; io = io->next) {
             if (io->want) {
                 Py_VISIT((PyObject *)io);
@@ -556,6 +648,7 @@ af_watch_forget_all(AfLoop *loop)
         }
         Py_XDECREF(w->reader);
         Py_XDECREF(w->writer);
+        Py_XDECREF(w->named);
         Py_XDECREF(w->sock_ref);
         PyMem_Free(w);
     }

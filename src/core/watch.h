@@ -40,6 +40,8 @@ typedef struct AfFdWatch {
     af_watcher watcher;
     PyObject *reader, *writer;  /* handles or, as ops says, operations; or NULL */
     unsigned ops;               /* AF_READ: reader is an AfOp; AF_WRITE: writer is */
+    PyObject *named;            /* what add_reader() or add_writer() was given, by which remove_reader() finds it once it
+                                   is closed; NULL: an int, or nobody waits any more */
     PyObject *sock_ref;         /* a weak reference to the socket that operations watch it for, or NULL */
     AfIo *io;                   /* the owners, or NULL; a reference while one wants something, borrowed otherwise */
     unsigned io_want;           /* what any of them wants */

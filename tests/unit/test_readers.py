@@ -1,6 +1,7 @@
 """add_reader, add_writer and the sock_* methods."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -9,7 +10,7 @@ import time
 import weakref
 
 import pytest
-from _turns import turn
+from _turns import EACH, turn
 
 
 @pytest.fixture
@@ -176,6 +177,151 @@ def test_a_closed_object(loop, pair):
     for method in (loop.add_reader, loop.add_writer):
         with pytest.raises(ValueError, match="^Invalid file descriptor: -1$"):
             method(left, print)
+
+
+@EACH("what", ["reader", "writer"])
+def test_a_closed_object_is_found_again(loop, pair, what):
+    """By what it was registered as, as selectors do."""
+    add, remove = getattr(loop, f"add_{what}"), getattr(loop, f"remove_{what}")
+    left, _ = pair
+    add(left, print)
+    left.close()
+    assert remove(left) is True
+    with pytest.raises(ValueError, match="^Invalid file descriptor: -1$"):
+        remove(left)
+
+
+def test_a_closed_object_was_registered_for_the_other(loop, pair):
+    left, _ = pair
+    loop.add_reader(left, print)
+    left.close()
+    assert loop.remove_writer(left) is False
+    assert loop.remove_reader(left) is True
+
+
+@pytest.mark.only_asyncfast     # on asyncio the first fails, and all is forgotten
+def test_a_closed_object_was_registered_for_both(loop, pair):
+    left, _ = pair
+    loop.add_reader(left, print)
+    loop.add_writer(left, print)
+    left.close()
+    assert loop.remove_reader(left) is True and loop.remove_writer(left) is True
+
+
+def test_a_closed_object_gets_another_callback(loop, pair):
+    """Which nothing will ever call, but the first is let go."""
+    class Callback:
+        def __call__(self):
+            raise AssertionError
+
+    left, _ = pair
+    callback = Callback()
+    gone = weakref.ref(callback)
+    loop.add_reader(left, callback)
+    left.close()
+    del callback
+    loop.add_reader(left, print)
+    gc.collect()
+    assert gone() is None
+    assert loop.remove_reader(left) is True
+
+
+def test_a_closed_object_is_not_registered_for_more(loop):
+    """Its number is another's by now."""
+    left, right = socket.socketpair()
+    number = left.fileno()
+    loop.add_reader(left, print)
+    left.close()
+    other = os.dup(right.fileno())
+    assert other == number
+    with pytest.raises(OSError):
+        loop.add_writer(left, print)
+    assert loop.remove_writer(number) is False
+    with contextlib.suppress(ValueError):       # asyncio has forgotten it
+        loop.remove_reader(left)
+    os.close(other)
+    right.close()
+
+
+@pytest.mark.only_asyncfast     # on asyncio the new one is never told, and the old one's removal takes it out
+@EACH("as_number", [False, True])
+def test_a_closed_object_whose_number_is_another_s(loop, as_number):
+    left, right = socket.socketpair()
+    loop.add_reader(left, print)
+    number = left.fileno()
+    left.close()
+    other, peer = socket.socketpair()
+    assert other.fileno() == number
+    calls = []
+    loop.add_reader(number if as_number else other, lambda: calls.append(other.recv(10)))
+    with pytest.raises(ValueError):
+        loop.remove_reader(left)
+    peer.send(b"x")
+    turns(loop, lambda: calls)
+    assert loop.remove_reader(other) is True
+    for each in (right, other, peer):
+        each.close()
+
+
+@pytest.mark.only_asyncfast
+async def test_a_closed_object_whose_number_is_received_from(loop):
+    left, right = socket.socketpair()
+    loop.add_reader(left, print)
+    number = left.fileno()
+    left.close()
+    other, peer = socket.socketpair()
+    other.setblocking(False)
+    assert other.fileno() == number
+    received = loop.create_task(loop.sock_recv(other, 10))
+    await asyncio.sleep(0)
+    with pytest.raises(ValueError):
+        loop.remove_reader(left)
+    peer.send(b"x")
+    assert await received == b"x"
+    for each in (right, other, peer):
+        each.close()
+
+
+def test_what_was_registered_by_its_number_is_not_found_again(loop, pair):
+    left, _ = pair
+    number = left.fileno()
+    loop.add_reader(number, print)
+    left.close()
+    with pytest.raises(ValueError, match="^Invalid file descriptor: -1$"):
+        loop.remove_reader(left)
+    assert loop.remove_reader(number) is True
+
+
+def test_a_closed_file(loop):
+    """Not found again: its fileno() raises, and add_reader() asks for that first."""
+    read, write = os.pipe()
+    file = os.fdopen(read, "rb", buffering=0)
+    loop.add_reader(file, print)
+    file.close()
+    with pytest.raises(ValueError, match="^Invalid file object: "):
+        loop.remove_reader(file)
+    assert loop.remove_reader(read) is True
+    os.close(write)
+
+
+def test_what_is_registered_is_kept_alive(loop):
+    """And let go of when nobody waits for it any more."""
+    left, right = socket.socketpair()
+    number, gone = left.fileno(), weakref.ref(left)
+    calls = []
+    loop.add_reader(left, lambda: calls.append(os.read(number, 10)))
+    loop.add_writer(left, print)
+    loop.remove_writer(left)
+    del left
+    gc.collect()
+    assert gone() is not None
+    right.send(b"x")
+    turns(loop, lambda: calls)
+    with pytest.warns(ResourceWarning):
+        assert loop.remove_reader(number) is True
+        gc.collect()
+    assert gone() is None
+    right.close()
 
 
 def test_an_object_whose_fileno_fails(loop):
