@@ -492,6 +492,7 @@ channel_tp_init(AfChannel *ch, PyObject *args, PyObject *kwargs)
         return -1;
     }
     ch->maxsize = maxsize;
+    channel_grant(ch, 1);       /* called again, with more places */
     return 0;
 }
 
