@@ -82,6 +82,32 @@ async def iterators():
         break
 
 
+async def failing():
+    """With a source that fails, and one that is cancelled meanwhile and does not care."""
+    async def fails():
+        yield SENTINEL
+        raise ValueError(SENTINEL)
+
+    async def stubborn():
+        while True:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                yield SENTINEL
+
+    for make in (lambda: asyncfast.merge(stubborn(), fails()), lambda: asyncfast.batched(fails(), 2),
+                 lambda: asyncfast.batched(fails(), 2, within=100), lambda: asyncfast.timeout_each(fails(), 100)):
+        iterator = make()
+        try:
+            async for _ in iterator:
+                pass
+        except ValueError:
+            pass
+    iterator = asyncfast.merge(fails())
+    await anext(iterator)
+    await iterator.aclose()
+
+
 def left_over():
     async def wait():
         await channel.receive()
@@ -95,6 +121,6 @@ def left_over():
     loop.close()
 
 
-for scenario in (passed_on, cancelled, dropped, iterators, left_over):
+for scenario in (passed_on, cancelled, dropped, iterators, failing, left_over):
     check(scenario)
 finish()
