@@ -1,5 +1,5 @@
 /* The epoll backend (Linux).  Level-triggered, as asyncio's own selector loop is, so that a reader that leaves bytes
-   behind is called again. */
+   behind is called again; but for the eventfd of af_poll_wake(): each write to it is an edge, so nobody reads it. */
 #include "sys/poller.h"
 
 #include <errno.h>
@@ -16,9 +16,9 @@
 #endif
 
 static int
-epoll_add_internal(const af_poll *p, int fd)
+epoll_add_internal(const af_poll *p, int fd, unsigned how)
 {
-    struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd};
+    struct epoll_event ev = {.events = EPOLLIN | how, .data.fd = fd};
     return epoll_ctl(p->fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
 
@@ -37,7 +37,7 @@ epoll_probe(af_poll *p)
     if (p->timer_fd < 0) {
         return -errno;
     }
-    return epoll_add_internal(p, p->timer_fd);
+    return epoll_add_internal(p, p->timer_fd, 0);
 }
 
 AF_API int
@@ -55,7 +55,7 @@ af_poll_open(af_poll *p)
         rc = -errno;
         goto fail;
     }
-    rc = epoll_add_internal(p, p->wake_fd);
+    rc = epoll_add_internal(p, p->wake_fd, EPOLLET);
     if (rc < 0) {
         goto fail;
     }
@@ -161,9 +161,12 @@ af_poll_wait(af_poll *p, af_event *events, int64_t timeout_ns)
     int count = 0;
     for (int i = 0; i < n; i++) {
         int fd = ev[i].data.fd;
-        if (fd == p->wake_fd || fd == p->timer_fd) {
+        if (fd == p->wake_fd) {
+            continue;
+        }
+        if (fd == p->timer_fd) {
             uint64_t ignored;
-            /* nonblocking; EAGAIN means that someone was faster */
+            /* nonblocking; EAGAIN means that it has been set anew meanwhile */
             if (read(fd, &ignored, sizeof(ignored)) < 0) {
                 continue;
             }
@@ -180,11 +183,11 @@ af_poll_wait(af_poll *p, af_event *events, int64_t timeout_ns)
 AF_API void
 af_poll_wake(af_poll *p)
 {
-    uint64_t one = 1;
+    uint64_t one = 1, all;
     int saved = errno;
-    /* can only fail with EAGAIN, when 2^64 - 2 wake-ups are pending: awake enough */
-    if (p->wake_fd >= 0 && write(p->wake_fd, &one, sizeof(one)) < 0) {
-        errno = saved;
+    /* fails only with EAGAIN, when it has counted to 2^64 - 2 */
+    while (p->wake_fd >= 0 && write(p->wake_fd, &one, sizeof(one)) < 0 && errno == EAGAIN &&
+           (read(p->wake_fd, &all, sizeof(all)) >= 0 || errno == EAGAIN)) {
     }
     errno = saved;
 }

@@ -688,13 +688,19 @@ test_woken_more_often_than_can_be_counted(void)
     af_poll p;
     open_poll(&p);
     af_event events[AF_POLL_BATCH];
-    uint64_t most = UINT64_MAX - 1;
-    CHECK_EQ(write(p.wake_fd, &most, sizeof(most)), (ssize_t)sizeof(most));
-    errno = 77;
-    af_poll_wake(&p);
-    CHECK_EQ(errno, 77);
-    CHECK_EQ(af_poll_wait(&p, events, -1), 0);
-    check_quiet(&p, 1000000);
+    for (int i = 0; i < 3; i++) {
+        uint64_t all, most = UINT64_MAX - 1;
+        if (read(p.wake_fd, &all, sizeof(all)) < 0) {
+            CHECK_EQ(errno, EAGAIN);
+        }
+        CHECK_EQ(write(p.wake_fd, &most, sizeof(most)), (ssize_t)sizeof(most));
+        CHECK_EQ(af_poll_wait(&p, events, -1), 0);
+        errno = 77;
+        af_poll_wake(&p);
+        CHECK_EQ(errno, 77);
+        CHECK_EQ(af_poll_wait(&p, events, -1), 0);
+        check_quiet(&p, 1000000);
+    }
     af_poll_close(&p);
 }
 
