@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -238,6 +240,77 @@ async def test_order_of_the_calls(loop):
     assert sorted(map(str, protocol.calls[1:-1])) == ["(1, None)", "(1, b'hello\\n')", "exited"]
     assert transport.get_returncode() == 0 and transport.get_pipe_transport(1) is not None
     transport.close()
+
+
+async def test_order_of_the_calls_without_pipes(loop):
+    """connection_made() has been called when subprocess_exec() returns."""
+    calls, over = [], loop.create_future()
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def connection_made(self, transport):
+            calls.append(("made", transport))
+
+        def process_exited(self):
+            calls.append("exited")
+
+        def connection_lost(self, exc):
+            calls.append(("lost", exc))
+            over.set_result(None)
+
+    transport, protocol = await loop.subprocess_exec(Protocol, "true", stdin=None, stdout=None, stderr=None)
+    assert calls == [("made", transport)] and transport.get_protocol() is protocol
+    process = transport.get_extra_info("subprocess")
+    assert type(process) is subprocess.Popen and process.pid == transport.get_pid()
+    assert [transport.get_pipe_transport(fd) for fd in range(3)] == [None] * 3
+    assert await transport._wait() == 0
+    await over
+    assert calls[1:] == ["exited", ("lost", None)] and await transport._wait() == 0
+    with pytest.raises(ProcessLookupError):
+        transport.send_signal(signal.SIGTERM)
+    transport.close()
+
+
+async def test_wait_cancelled(loop):
+    """The others that wait are told all the same."""
+    process = await asyncio.create_subprocess_exec("cat", stdin=PIPE)
+    waits = [loop.create_task(process.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waits[1].cancel()
+    await asyncio.sleep(0)
+    process.kill()
+    results = await asyncio.gather(*waits, return_exceptions=True)
+    assert results[::2] == [-signal.SIGKILL] * 2 and isinstance(results[1], asyncio.CancelledError)
+    process.stdin.close()
+
+
+async def test_arguments_of_popen(loop, tmp_path):
+    read, write = os.pipe()
+    os.write(write, b"from the pipe\n")
+    os.close(write)
+    process = await asyncio.create_subprocess_shell(
+        f'pwd; echo "$X"; umask; cat /dev/fd/{read}; cut -d" " -f6 /proc/$$/stat; exit $Y', stdout=PIPE, cwd=tmp_path,
+        env={**os.environ, "X": "of the environment", "Y": "9"}, pass_fds=[read], start_new_session=True,
+        preexec_fn=functools.partial(os.umask, 0o027))
+    out, _ = await process.communicate()
+    os.close(read)
+    assert out.decode().splitlines() == [
+        str(tmp_path), "of the environment", "0027", "from the pipe", str(process.pid)]
+    assert process.returncode == 9
+
+
+def test_what_is_audited(program):
+    """Popen's event, once."""
+    assert program("""
+        seen = []
+        sys.addaudithook(lambda event, args: event == "subprocess.Popen" and seen.append(args[1]))
+
+        async def main():
+            process = await asyncio.create_subprocess_exec("true", "x")
+            return await process.wait()
+
+        assert run(main()) == 0
+        print(seen)
+    """) == "[['true', 'x']]\n"
 
 
 @pytest.mark.only_asyncfast
