@@ -8,7 +8,7 @@ import _asyncio
 import dataclasses
 import gc
 import weakref
-from asyncio import futures, tasks
+from asyncio import tasks
 
 from . import _compat, _core
 
@@ -69,9 +69,6 @@ def _waiting_tasks(future):
 def _show_call_graph():
     from asyncio import graph
 
-    futures.future_add_to_awaited_by = futures._c_future_add_to_awaited_by = _core.future_add_to_awaited_by
-    futures.future_discard_from_awaited_by = futures._c_future_discard_from_awaited_by = \
-        _core.future_discard_from_awaited_by
     build = graph._build_graph_for_future
 
     def _build_graph_for_future(future, *, limit=None):

@@ -10,6 +10,7 @@
 #include "core/stopiter.c"
 #include "core/context.c"
 #include "core/handle.c"
+#include "core/futbase.c"
 #include "core/future.c"
 #include "core/task.c"
 #include "core/park.c"

@@ -67,10 +67,6 @@ static const struct {
 #if AF_HAVE_THREADSAFE_HANDLE
     {offsetof(AfState, asyncio_ThreadSafeHandle), "asyncio.events", "_ThreadSafeHandle"},
 #endif
-#if AF_HAVE_CALL_GRAPH
-    {offsetof(AfState, add_to_awaited_by), "asyncio.futures", "future_add_to_awaited_by"},
-    {offsetof(AfState, discard_from_awaited_by), "asyncio.futures", "future_discard_from_awaited_by"},
-#endif
 };
 
 static const struct {
@@ -80,6 +76,7 @@ static const struct {
     {offsetof(AfState, str_accepted), "_accepted"},
     {offsetof(AfState, str_add_done_callback), "add_done_callback"},
     {offsetof(AfState, str_attach), "_attach"},
+    {offsetof(AfState, str_asyncio_awaited_by), "_asyncio_awaited_by"},
     {offsetof(AfState, str_asyncio_future_blocking), "_asyncio_future_blocking"},
     {offsetof(AfState, str_buffer_updated), "buffer_updated"},
     {offsetof(AfState, str_close), "close"},
@@ -156,7 +153,7 @@ static const size_t module_others[] = {
     offsetof(AfState, ssl_do_handshake), offsetof(AfState, ssl_msg_callback), offsetof(AfState, ssl_keylog),
     offsetof(AfState, ssl_options),
     offsetof(AfState, asyncio_SSLProtocol), offsetof(AfState, sslproto_names), offsetof(AfState, kw_wrap_bio),
-    offsetof(AfState, StopIterType),
+    offsetof(AfState, StopIterType), offsetof(AfState, asyncio_awaited_by),
 };
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
@@ -235,35 +232,6 @@ module_install_await_values(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ign
     return af_awaitval_install() < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-#if AF_HAVE_CALL_GRAPH
-static PyObject *
-module_note_awaited_by(PyObject *module, PyObject *const *args, Py_ssize_t nargs, int add)
-{
-    AfState *st = af_state_of_module(module);
-    if (nargs != 2) {
-        PyErr_Format(PyExc_TypeError, "expected 2 arguments, got %zd", nargs);
-        return NULL;
-    }
-    int ours = af_future_note_awaited_by(st, args[0], args[1], add);
-    if (ours != 0) {
-        return ours < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    return PyObject_Vectorcall(add ? st->add_to_awaited_by : st->discard_from_awaited_by, args, (size_t)nargs, NULL);
-}
-
-static PyObject *
-module_add_to_awaited_by(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-    return module_note_awaited_by(module, args, nargs, 1);
-}
-
-static PyObject *
-module_discard_from_awaited_by(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
-{
-    return module_note_awaited_by(module, args, nargs, 0);
-}
-#endif
-
 static PyMethodDef module_methods[] = {
     {"_register_tls", af_tls_register, METH_VARARGS,
      "_register_tls($module, ssl, context_type, again, sslproto, /)\n--\n\n"
@@ -298,13 +266,6 @@ static PyMethodDef module_methods[] = {
     {"_live_loops", module_live_loops, METH_NOARGS, "_live_loops($module, /)\n--\n\nEvery loop of this interpreter."},
     {"_install_await_values", module_install_await_values, METH_NOARGS,
      "_install_await_values($module, /)\n--\n\nMake awaiting plain values possible, for loops that allow it."},
-#if AF_HAVE_CALL_GRAPH
-    {"future_add_to_awaited_by", (PyCFunction)(void (*)(void))module_add_to_awaited_by, METH_FASTCALL,
-     "future_add_to_awaited_by($module, fut, waiter, /)\n--\n\nasyncio's function of this name, for our futures too."},
-    {"future_discard_from_awaited_by", (PyCFunction)(void (*)(void))module_discard_from_awaited_by, METH_FASTCALL,
-     "future_discard_from_awaited_by($module, fut, waiter, /)\n--\n\n"
-     "asyncio's function of this name, for our futures too."},
-#endif
     {NULL, NULL, 0, NULL},
 };
 

@@ -541,12 +541,6 @@ future_tp_repr(PyObject *self)
 /* ---- attributes ------------------------------------------------------------------------------------------------- */
 
 static PyObject *
-future_get_class(PyObject *self, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(af_state_of_type(Py_TYPE(self))->asyncio_Future);
-}
-
-static PyObject *
 future_get_state(AfFuture *f, void *Py_UNUSED(closure))
 {
     static const char *const names[] = {"PENDING", "CANCELLED", "FINISHED"};
@@ -667,11 +661,21 @@ future_add_waiter_of(AfFuture *f, PyObject *set, PyObject *callback)
     return 0;
 }
 
-/* Who awaits it: those that said so (gather, TaskGroup), and the tasks that wait for it directly. */
+/* What asyncio keeps in its part of the future: those that said so (gather, TaskGroup, asyncio's own tasks). */
+static PyObject *
+future_noted_awaited_by(AfFuture *f)
+{
+    PyObject *descr = af_state_of_type(Py_TYPE(f))->asyncio_awaited_by;
+    return descr == NULL ? Py_NewRef(Py_None) : Py_TYPE(descr)->tp_descr_get(descr, (PyObject *)f, NULL);
+}
+
+/* Who awaits it: those, and the tasks that wait for it directly. */
 static PyObject *
 future_get_awaited_by(AfFuture *f, void *Py_UNUSED(closure))
 {
-    PyObject *set = PySet_New(f->awaited_by);
+    PyObject *noted = future_noted_awaited_by(f);
+    PyObject *set = noted == NULL ? NULL : PySet_New(noted == Py_None ? NULL : noted);
+    Py_XDECREF(noted);
     if (set == NULL) {
         return NULL;
     }
@@ -904,10 +908,23 @@ static PyType_Spec future_iter_spec = {
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
+/* The base of our Future, where self is one or derived from it; asked for when the state may be gone. */
+static PyTypeObject *
+future_base(AfFuture *f)
+{
+    PyTypeObject *type = Py_TYPE(f);
+    while (type->tp_dealloc != future_tp_dealloc) {
+        type = type->tp_base;
+    }
+    return type->tp_base;
+}
+
 AF_API int
 af_future_traverse(AfFuture *f, visitproc visit, void *arg)
 {
+#if !AF_ASYNCIO_FUTURE_VISITS_TYPE
     Py_VISIT(Py_TYPE(f));
+#endif
     Py_VISIT(f->loop);
     Py_VISIT(f->value);
     Py_VISIT(f->cb0);
@@ -917,12 +934,9 @@ af_future_traverse(AfFuture *f, visitproc visit, void *arg)
     Py_VISIT(f->source_tb);
     Py_VISIT(f->cancel_msg);
     Py_VISIT(f->cancelled_exc);
-    Py_VISIT(f->awaited_by);
-    Py_VISIT(f->dict);
-    return 0;
+    return future_base(f)->tp_traverse((PyObject *)f, visit, arg);
 }
 
-/* Everything but the instance dict. */
 AF_API void
 af_future_clear_fields(AfFuture *f)
 {
@@ -935,14 +949,19 @@ af_future_clear_fields(AfFuture *f)
     Py_CLEAR(f->source_tb);
     Py_CLEAR(f->cancel_msg);
     Py_CLEAR(f->cancelled_exc);
-    Py_CLEAR(f->awaited_by);
+}
+
+AF_API void
+af_future_clear_base(AfFuture *f)
+{
+    future_base(f)->tp_clear((PyObject *)f);
 }
 
 static int
 future_tp_clear(AfFuture *f)
 {
     af_future_clear_fields(f);
-    Py_CLEAR(f->dict);
+    af_future_clear_base(f);
     return 0;
 }
 
@@ -991,11 +1010,15 @@ future_tp_dealloc(PyObject *self)
     }
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (f->weakrefs != NULL) {
+    if (af_futbase_has_weakrefs(&f->base)) {
         PyObject_ClearWeakRefs(self);
     }
+    if (af_unlikely(af_futbase_in_use(&f->base))) {
+        exact = 0;      /* some of what asyncio keeps there has no public way back to zero */
+        af_future_clear_base(f);
+    }
     AfState *st = f->st;
-    future_tp_clear(f);
+    af_future_clear_fields(f);
     if (exact && st != NULL && !PyObject_GC_IsFinalized(self) && af_state_is_alive(type) &&
         af_freelist_push(&st->futures, f)) {
         return;             /* with its reference to the type, for the next create_future() */
@@ -1050,7 +1073,6 @@ static PyMethodDef future_methods[] = {
 };
 
 static PyGetSetDef future_getset[] = {
-    {"__class__", future_get_class, NULL, "asyncio's class: isinstance(future, asyncio.Future) holds.", NULL},
     {"_state", (getter)future_get_state, NULL, "'PENDING', 'CANCELLED' or 'FINISHED'.", NULL},
     {"_asyncio_future_blocking", (getter)future_get_blocking, (setter)future_set_blocking,
      "True between the yield of `await` and the task that takes note of it.", NULL},
@@ -1068,12 +1090,6 @@ static PyGetSetDef future_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyMemberDef future_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(AfFuture, weakrefs), READONLY, NULL},
-    {"__dictoffset__", T_PYSSIZET, offsetof(AfFuture, dict), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 static PyType_Slot future_slots[] = {
     {Py_tp_doc, (void *)"Future(*, loop=None)\n--\n\nA result that is not there yet.  Has all of asyncio.Future."},
     {Py_tp_init, future_tp_init},
@@ -1087,7 +1103,6 @@ static PyType_Slot future_slots[] = {
     {Py_am_await, af_future_iter},
     {Py_tp_methods, future_methods},
     {Py_tp_getset, future_getset},
-    {Py_tp_members, future_members},
     {0, NULL},
 };
 
@@ -1104,26 +1119,18 @@ af_future_setup(PyObject *module, AfState *st)
     if (st->FutureIterType == NULL) {
         return -1;
     }
-    st->FutureType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &future_spec, NULL);
-    return st->FutureType == NULL ? -1 : PyModule_AddType(module, st->FutureType);
-}
-
+    PyTypeObject *base = af_futbase_type(module, st);
+    if (base == NULL) {
+        return -1;
+    }
+    st->FutureType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &future_spec, (PyObject *)base);
+    int rc = st->FutureType == NULL || af_type_shrink_inline_values(st->FutureType) < 0
+                 ? -1 : PyModule_AddType(module, st->FutureType);
 #if AF_HAVE_CALL_GRAPH
-/* ---- gather() and TaskGroup say who awaits what ------------------------------------------------------------------ */
-
-AF_API int
-af_future_note_awaited_by(AfState *st, PyObject *fut, PyObject *waiter, int add)
-{
-    if (!PyObject_TypeCheck(fut, st->FutureType) || ((AfFuture *)fut)->loop == NULL) {
-        return 0;
+    if (rc == 0) {
+        rc = af_lookup_attr((PyObject *)base, st->str_asyncio_awaited_by, &st->asyncio_awaited_by) < 0 ? -1 : 0;
     }
-    AfFuture *f = (AfFuture *)fut;
-    if (!add) {
-        return f->awaited_by == NULL || PySet_Discard(f->awaited_by, waiter) >= 0 ? 1 : -1;
-    }
-    if (f->awaited_by == NULL) {
-        f->awaited_by = PySet_New(NULL);
-    }
-    return f->awaited_by == NULL || PySet_Add(f->awaited_by, waiter) < 0 ? -1 : 1;
-}
 #endif
+    Py_DECREF(base);
+    return rc;
+}

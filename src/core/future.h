@@ -2,6 +2,7 @@
 #ifndef AF_CORE_FUTURE_H
 #define AF_CORE_FUTURE_H
 
+#include "core/futbase.h"
 #include "core/loop.h"
 #include "core/stopiter.h"
 
@@ -10,7 +11,7 @@ enum { AF_PENDING = 0, AF_CANCELLED = 1, AF_FINISHED = 2 };
 struct AfTask;
 
 typedef struct AfFuture {
-    PyObject_HEAD
+    AfFutBase base;             /* asyncio's part */
     AfState *st;
     PyObject *loop;             /* NULL until __init__ */
     PyObject *value;            /* finished: the result, or the exception (failed) ; pending task: to be thrown next */
@@ -21,9 +22,6 @@ typedef struct AfFuture {
     PyObject *source_tb;
     PyObject *cancel_msg;
     PyObject *cancelled_exc;
-    PyObject *awaited_by;       /* set of futures that said so (gather, TaskGroup); direct waiters are not in it */
-    PyObject *dict;
-    PyObject *weakrefs;
     unsigned char state;
     unsigned char failed;       /* value is an exception */
     unsigned char log_tb;
@@ -57,12 +55,10 @@ AF_API int af_future_add_waiter(AfFuture *f, struct AfTask *task);
 AF_API int af_future_outcome(AfFuture *f, PyObject **out);
 
 AF_API int af_future_traverse(AfFuture *f, visitproc visit, void *arg);
-AF_API void af_future_clear_fields(AfFuture *f);                   /* all but the instance dict */
+AF_API void af_future_clear_fields(AfFuture *f);                   /* its own */
+AF_API void af_future_clear_base(AfFuture *f);                     /* asyncio's part, and the instance dict */
 AF_API void af_future_report_unretrieved(AfFuture *f);
 AF_API int af_future_is_exact(PyObject *o);
-#if AF_HAVE_CALL_GRAPH
-AF_API int af_future_note_awaited_by(AfState *st, PyObject *fut, PyObject *waiter, int add);   /* 1: ours, 0: not, -1 */
-#endif
 
 /* What the C iterators of awaitables share; and see stopiter.h. */
 AF_API void af_never_awaited(PyObject *coroutine);      /* the RuntimeWarning; keeps the exception that is being raised */

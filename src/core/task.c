@@ -1034,8 +1034,8 @@ task_tp_traverse(AfTask *t, visitproc visit, void *arg)
     return af_future_traverse(&t->fut, visit, arg);
 }
 
-static int
-task_tp_clear(AfTask *t)
+static void
+task_clear_fields(AfTask *t)
 {
     task_unregister(t);
     Py_CLEAR(t->coro);
@@ -1043,7 +1043,13 @@ task_tp_clear(AfTask *t)
     Py_CLEAR(t->waiter);
     task_drop_name(t);
     af_future_clear_fields(&t->fut);
-    Py_CLEAR(t->fut.dict);
+}
+
+static int
+task_tp_clear(AfTask *t)
+{
+    task_clear_fields(t);
+    af_future_clear_base(&t->fut);
     return 0;
 }
 
@@ -1087,14 +1093,18 @@ task_tp_dealloc(PyObject *self)
         }
     }
     PyObject_GC_UnTrack(self);
-    if (t->fut.weakrefs != NULL) {
+    if (af_futbase_has_weakrefs(&t->fut.base)) {
         PyObject_ClearWeakRefs(self);
+    }
+    if (af_unlikely(af_futbase_in_use(&t->fut.base))) {
+        exact = 0;      /* as a future's */
+        af_future_clear_base(&t->fut);
     }
     AfState *st = t->fut.st;
     if (af_list_linked(&t->link)) {
         af_list_remove(&t->link);       /* not owned, or it would not be here */
     }
-    task_tp_clear(t);
+    task_clear_fields(t);
     if (!(exact && st != NULL && !PyObject_GC_IsFinalized(self) && af_state_is_alive(type) && af_freelist_push(&st->tasks, t))) {
         type->tp_free(self);
         Py_DECREF(type);
@@ -1162,5 +1172,6 @@ AF_API int
 af_task_setup(PyObject *module, AfState *st)
 {
     st->TaskType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &task_spec, (PyObject *)st->FutureType);
-    return st->TaskType == NULL ? -1 : PyModule_AddType(module, st->TaskType);
+    return st->TaskType == NULL || af_type_shrink_inline_values(st->TaskType) < 0
+               ? -1 : PyModule_AddType(module, st->TaskType);
 }

@@ -72,6 +72,17 @@
 #  define AF_DATAGRAM_HEADER 0
 #endif
 
+/* What _asyncio.Future takes of an object, in bytes.  Up to 3.12 the instance dict and the weak references are in there,
+   and its tp_traverse does (3.12) or does not (3.11) visit the type; from 3.13 on they lie before the object. */
+#if PY_VERSION_HEX >= 0x030E0000
+#  define AF_ASYNCIO_FUTURE_SIZE 112
+#elif PY_VERSION_HEX >= 0x030D0000
+#  define AF_ASYNCIO_FUTURE_SIZE 104
+#else
+#  define AF_ASYNCIO_FUTURE_SIZE 128
+#endif
+#define AF_ASYNCIO_FUTURE_VISITS_TYPE (PY_VERSION_HEX >= 0x030C0000)
+
 /* 3.15: __init__() of a future or task a second time is an error, and says so of _asyncio's classes */
 #define AF_INIT_ONCE (PY_VERSION_HEX >= 0x030F0000)
 
@@ -146,6 +157,35 @@ af_bytes_set_length(PyObject *bytes, Py_ssize_t length)
     _Py_COMP_DIAG_IGNORE_DEPR_DECLS
     ((PyBytesObject *)bytes)->ob_shash = -1;        /* a hash that was taken of other contents */
     _Py_COMP_DIAG_POP
+}
+
+/* Is there an instance dict before the object, or anything in place of one?  Most types keep none there. */
+static inline int
+af_managed_dict_in_use(PyObject *obj, visitproc visit)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyObject_VisitManagedDict(obj, visit, NULL);
+#else
+    return 0;
+#endif
+}
+
+/* From 3.14 on the instances of a type that keeps its dict before the object also have room behind it for the values of
+   attributes: of 30 for the first one, of one less for each that follows, of one in the end.  Here for those that are
+   recycled and looked through again and again, and hardly ever given attributes: let the end come at once.  0 or -1. */
+static inline int
+af_type_shrink_inline_values(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    for (int i = 0; i < 30; i++) {
+        PyObject *obj = type->tp_alloc(type, 0);
+        if (obj == NULL) {
+            return -1;
+        }
+        Py_DECREF(obj);
+    }
+#endif
+    return 0;
 }
 
 /* An attribute that may be missing: 1, 0 (and *value NULL), -1.  PyObject_GetOptionalAttr() since 3.13. */

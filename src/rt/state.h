@@ -74,6 +74,7 @@ typedef struct AfState {
     PyObject *asyncio_ThreadSafeHandle;     /* 3.14+ */
     PyObject *asyncio_Future;
     PyObject *asyncio_Task;
+    PyObject *asyncio_awaited_by;       /* 3.14+: the descriptor of Future._asyncio_awaited_by; NULL if ours has another base */
     PyObject *asyncio_StreamReader;
     PyObject *asyncio_StreamReaderProtocol;
     PyObject *asyncio_StreamWriter;
@@ -106,8 +107,6 @@ typedef struct AfState {
     PyObject *asyncio_sleep;
     PyObject *gather;
     PyObject *WeakSet;
-    PyObject *add_to_awaited_by;        /* 3.14+: asyncio's, for its own futures */
-    PyObject *discard_from_awaited_by;
 
     /* helpers in Python: asyncfast._loop registers them */
     PyObject *hooks;
@@ -147,6 +146,7 @@ typedef struct AfState {
     PyObject *str_pending;
     PyObject *str_read;
     PyObject *str_resume_writing;
+    PyObject *str_asyncio_awaited_by;
     PyObject *str_asyncio_future_blocking;
     PyObject *str_call_exception_handler;
     PyObject *str_call_connection_lost;

@@ -55,6 +55,7 @@ async def test_awaited_by(loop):
     assert shape(asyncio.capture_call_graph(future)) == shape(graph)
     future.set_result("x")
     assert await asyncio.gather(*outer) == ["x", "x"]
+    asyncio.future_discard_from_awaited_by(inner, outer[0])
     assert asyncio.capture_call_graph(inner).awaited_by == ()
 
 
