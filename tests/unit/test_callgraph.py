@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
-# asyncio's tasks do not tell our futures who awaits them, and what is written in Python takes no part at all
+# what is written in Python takes no part
 pytestmark = [
     pytest.mark.skipif(sys.version_info < (3, 14), reason="new in 3.14"),
     pytest.mark.kinds("asyncfast", "asyncfast-debug", "asyncio", "asyncio-debug", "subclasses",
-                      "asyncfast-task-asyncio-future", "asyncio-task-on-asyncfast", "asyncfast-task-on-asyncio"),
+                      "asyncfast-task-asyncio-future", "asyncio-task-asyncfast-future", "asyncio-task-on-asyncfast",
+                      "asyncfast-task-on-asyncio"),
 ]
 
 
