@@ -66,6 +66,29 @@ async def many_wait():
     await asyncio.gather(*tasks)
 
 
-for scenario in (finished, with_callbacks, dropped, many_wait):
+async def in_asyncios_part():
+    loop = asyncio.get_running_loop()
+
+    async def wait():
+        return await future
+
+    for cls in (Future, Subclass):
+        future = cls(loop=loop)
+        future.x = [future, SENTINEL]
+        tasks = [asyncio.tasks._CTask(wait(), loop=loop) for _ in range(3)]
+        await asyncio.sleep(0)
+        future.set_result(SENTINEL)
+        for task in tasks:
+            assert await task is SENTINEL
+        other = cls(loop=loop)
+        asyncio.Future.__init__(other, loop=loop)
+        asyncio.Future.set_result(other, [other, SENTINEL])
+    asyncio.Future.__init__(loop.create_future(), loop=loop)
+    task = loop.create_task(wait())
+    task.x = [task, SENTINEL]
+    await task
+
+
+for scenario in (finished, with_callbacks, dropped, many_wait, in_asyncios_part):
     check(scenario)
 finish()
