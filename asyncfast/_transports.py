@@ -113,7 +113,7 @@ class Transports:
             resumed.cancel()
             waiter = None       # or the exception, whose traceback has this frame, would hold itself
             raise
-        return upgraded
+        return below._app_transport     # None if the connection was lost meanwhile, as on asyncio since 3.12
 
     async def _sendfile_native(self, transp, file, offset, count):
         if isinstance(transp, SSLTransport):

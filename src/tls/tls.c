@@ -940,6 +940,9 @@ face_connection_made(AfTlsProtocol *face, PyObject *lower)
         PyErr_SetString(PyExc_RuntimeError, "a TLS connection is made only once");
         return NULL;
     }
+    if (tls->lost) {
+        Py_RETURN_NONE;         /* it was closed before start_tls() */
+    }
     tls->lower = Py_NewRef(lower);
     tls->lower_is_stream = Py_IS_TYPE(lower, tls->st->StreamType);
     return face_result(tls_start_handshake(tls));
@@ -1178,7 +1181,19 @@ face_get_extra(AfTlsProtocol *face, void *offset)
 static PyObject *
 face_get_app_transport(AfTlsProtocol *face, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(face->tls == NULL || face->tls->app_state == AF_TLS_APP_LOST ? Py_None : (PyObject *)face->tls);
+    return Py_NewRef(face->tls == NULL || face->tls->lost ? Py_None : (PyObject *)face->tls);
+}
+
+/* Programs that know asyncio from within look for it here. */
+static PyObject *
+face_get_sslcontext(AfTlsProtocol *face, void *Py_UNUSED(closure))
+{
+    PyObject *extra = face->tls == NULL ? NULL : face->tls->extra;
+    PyObject *context = extra == NULL ? NULL : PyObject_GetItem(extra, face->tls->st->str_sslcontext);
+    if (context == NULL && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyError)) {
+        PyErr_Clear();
+    }
+    return context == NULL && !PyErr_Occurred() ? Py_NewRef(Py_None) : context;
 }
 
 #define FACE_MEMBER(name, field) {name, (getter)face_get_member, NULL, NULL, (void *)offsetof(AfTls, field)}
@@ -1193,6 +1208,7 @@ static PyGetSetDef face_getset[] = {
     FACE_MEMBER("_handshake_timeout_handle", handshake_timer),
     FACE_MEMBER("_shutdown_timeout_handle", shutdown_timer),
     {"_app_transport", (getter)face_get_app_transport, NULL, NULL, NULL},
+    {"_sslcontext", (getter)face_get_sslcontext, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

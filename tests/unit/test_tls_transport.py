@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import ssl
+import sys
 import weakref
 
 import asyncfast
@@ -634,6 +635,29 @@ async def test_tls_in_tls(loop):
     for server in (front, target):
         server.close()
         await server.wait_closed()
+
+
+@EACH("how", ["close", "abort"])
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio's waited for a minute")
+async def test_start_tls_of_what_is_closed(loop, how):
+    """There is no transport to go on with."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        transport, protocol = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+        getattr(transport, how)()
+        assert await loop.start_tls(transport, protocol, client_context(), server_hostname="localhost") is None
+
+
+@pytest.mark.kinds("asyncfast", "asyncio")
+async def test_what_programs_look_for_within(loop):
+    """aiohttp's tests do."""
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=server_context())
+    context = client_context()
+    transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname(), ssl=context,
+                                                server_hostname="localhost")
+    assert transport._ssl_protocol._sslcontext is context
+    assert transport._ssl_protocol._app_transport is transport
+    transport.abort()
+    server.close()
 
 
 async def test_start_tls_refuses(loop):
