@@ -92,6 +92,7 @@ af_timer_handle_new(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t
     }
     h->timer = (af_timer){.pos = 0, .kind = AF_TIMER_HANDLE};
     h->when = when;
+    h->handle.whole = 0;
     int rc = handle_fill(&h->handle, loop, args, nargs, context);
     h->handle.tracked = 1;
     PyObject_GC_Track(h);
@@ -334,7 +335,7 @@ handle_run(AfHandle *h, PyObject *Py_UNUSED(ignored))
 static PyObject *
 timer_handle_when(AfTimerHandle *h, PyObject *Py_UNUSED(ignored))
 {
-    return PyFloat_FromDouble(h->when);
+    return h->handle.whole ? PyLong_FromDouble(h->when) : PyFloat_FromDouble(h->when);
 }
 
 /* asyncio's own formatting, which reads attributes only and so serves ours as well. */
@@ -428,7 +429,7 @@ timer_handle_get_scheduled(AfTimerHandle *h, void *Py_UNUSED(closure))
 static PyObject *
 timer_handle_get_when(AfTimerHandle *h, void *Py_UNUSED(closure))
 {
-    return PyFloat_FromDouble(h->when);
+    return timer_handle_when(h, NULL);
 }
 
 static Py_hash_t

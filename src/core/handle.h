@@ -18,6 +18,7 @@ typedef struct {
     char started;               /* running now */
     char shared;                /* whose context is: AF_CONTEXT_..., see context.h */
     char tracked;               /* by the collector */
+    char whole;                 /* TimerHandle: its deadline was given as an int, and is one to whoever asks */
     PyObject *debug;            /* debug mode: source traceback, then repr when cancelled; mostly NULL */
     PyObject *weakrefs;
 } AfHandle;

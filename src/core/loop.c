@@ -420,7 +420,11 @@ loop_call_at(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     if (when == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
-    return loop_call_timer(loop, when, c.args + 1, c.nargs - 1, c.context);
+    PyObject *handle = loop_call_timer(loop, when, c.args + 1, c.nargs - 1, c.context);
+    if (handle != NULL && PyLong_CheckExact(c.args[0]) && fabs(when) < 0x1p53) {
+        ((AfHandle *)handle)->whole = 1;
+    }
+    return handle;
 }
 
 static PyObject *

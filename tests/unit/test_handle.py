@@ -202,7 +202,7 @@ def test_when(loop):
     now = loop.time()
     for deadline in (0, 1, 1.5, now + 0.125, now + 1e6, 2**40, -1, -1.5):
         handle = loop.call_at(deadline, callback)
-        assert handle.when() == deadline
+        assert handle.when() == deadline and type(handle.when()) is type(handle._when) is type(deadline)
         handle.cancel()
         assert handle.when() == deadline
     handle = loop.call_later(2.5, callback)
