@@ -67,8 +67,6 @@ typedef struct {
 /* What became of sending one. */
 enum { DATAGRAM_SENT, DATAGRAM_WAITS, DATAGRAM_FAILED /* with an exception */ };
 
-static int datagram_release_held(AfIo *io);
-
 static size_t
 datagram_backlog(AfTransport *t)
 {
@@ -263,7 +261,7 @@ static int
 datagram_release_after(AfDatagram *d, int rc)
 {
     PyObject *raised = PyErr_GetRaisedException();
-    int sent = datagram_release_held(&d->t.io);
+    int sent = af_transport_send_held(&d->t);
     if (raised == NULL) {
         return sent;
     }
@@ -373,7 +371,7 @@ datagram_hold(AfDatagram *d, PyObject *data, PyObject *to, const datagram_peer *
 static int
 datagram_send_held(AfDatagram *d)
 {
-    int rc = d->nheld == 0 ? 0 : datagram_release_held(&d->t.io);
+    int rc = d->nheld == 0 ? 0 : af_transport_send_held(&d->t);
     return rc < 0 ? DATAGRAM_FAILED : d->out.count > 0 && !d->flushing ? DATAGRAM_WAITS : DATAGRAM_SENT;
 }
 
@@ -516,8 +514,9 @@ datagram_send_together(AfDatagram *d, datagram_held *held, unsigned n)
 
 /* Send what is held back.  What does not go is sent again as if it had not been: it waits, or its error is reported. */
 static int
-datagram_release(AfDatagram *d)
+datagram_release(AfIo *io)
 {
+    AfDatagram *d = (AfDatagram *)io;
     datagram_held held[DATAGRAM_SLOTS];
     unsigned n = d->nheld;
     char may_hold = d->may_hold;
@@ -525,7 +524,7 @@ datagram_release(AfDatagram *d)
     memcpy(held, d->held, n * sizeof(*held));
     d->nheld = 0;
     d->may_hold = 0;
-    unsigned sent = datagram_is_plain(d) ? datagram_send_together(d, held, n) : 0;
+    unsigned sent = n > 0 && datagram_is_plain(d) ? datagram_send_together(d, held, n) : 0;
     for (unsigned i = 0; i < n; i++) {
         af_data data;
         if (i >= sent && rc == 0 && (rc = af_data_open(&data, held[i].data)) == 0) {
@@ -536,22 +535,6 @@ datagram_release(AfDatagram *d)
         Py_XDECREF(held[i].to);
     }
     d->may_hold = may_hold;
-    return rc;
-}
-
-static int
-datagram_release_held(AfIo *io)
-{
-    AfLoop *loop = io->loop;
-    if (loop == NULL || ((AfDatagram *)io)->nheld == 0) {
-        return 0;
-    }
-    Py_INCREF(loop);
-    int rc = datagram_release((AfDatagram *)io);
-    if (rc < 0) {
-        rc = af_transport_report((AfTransport *)io, loop);      /* the loop's turn has nobody to raise to */
-    }
-    Py_DECREF(loop);
     return rc;
 }
 
@@ -705,7 +688,7 @@ static const af_transport_kind datagram_kind = {
     .backlog = datagram_backlog,
     .drop_backlog = datagram_drop_backlog,
     .resumed = datagram_read_later,
-    .flush = datagram_release_held,
+    .flush = datagram_release,
     .clear = datagram_tp_clear,
 };
 

@@ -382,23 +382,6 @@ stream_release(AfIo *io)
     return rc;
 }
 
-/* The same for the loop, which has nobody to raise to. */
-static int
-stream_flush_held(AfIo *io)
-{
-    AfLoop *loop = io->loop;
-    if (loop == NULL) {
-        return 0;
-    }
-    Py_INCREF(loop);
-    int rc = stream_release(io);
-    if (rc < 0) {
-        rc = af_transport_report(&((AfStream *)io)->t, loop);
-    }
-    Py_DECREF(loop);
-    return rc;
-}
-
 static inline size_t
 stream_held_size(const AfStream *s)
 {
@@ -618,7 +601,7 @@ static const af_transport_kind stream_kind = {
     .run = stream_run,
     .backlog = stream_backlog,
     .drop_backlog = stream_drop_backlog,
-    .flush = stream_flush_held,
+    .flush = stream_release,
     .clear = af_transport_clear,
     .feeds = 1,
 };

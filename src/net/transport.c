@@ -121,6 +121,24 @@ af_transport_start_writing(AfTransport *t)
     return af_transport_want(t, AF_WRITE, 0);
 }
 
+/* Send what is held back.  Neither the loop nor most that have it sent are who wrote it: errors are reported. */
+static int
+transport_flush(AfIo *io)
+{
+    AfTransport *t = (AfTransport *)io;
+    AfLoop *loop = io->loop;
+    if (loop == NULL) {
+        return 0;
+    }
+    Py_INCREF(loop);
+    int rc = t->kind->flush(io);
+    if (rc < 0) {
+        rc = af_transport_report(t, loop);
+    }
+    Py_DECREF(loop);
+    return rc;
+}
+
 AF_API int
 af_transport_send_held(AfTransport *t)
 {
@@ -972,7 +990,7 @@ af_transport_new(PyTypeObject *type, const af_transport_kind *kind)
     if (t != NULL) {
         t->kind = kind;
         t->io.ready = transport_ready;
-        t->io.flush = kind->flush;
+        t->io.flush = transport_flush;
         t->closing = 1;
         t->lost = 1;
     }

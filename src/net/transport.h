@@ -25,7 +25,7 @@ typedef struct {
     int (*run)(AfIo *io, unsigned what);                /* its fd is ready, AF_READ or AF_WRITE: 0 or -1 */
     size_t (*backlog)(struct AfTransport *t);           /* bytes that wait to be sent */
     void (*drop_backlog)(struct AfTransport *t);
-    int (*flush)(AfIo *io);                             /* send what is held back; NULL: it holds nothing back */
+    int (*flush)(AfIo *io);                             /* send what is held back: 0 or -1; NULL: it holds nothing back */
     int (*resumed)(struct AfTransport *t);              /* after resume_reading(): 0 or -1; or NULL */
     int (*clear)(struct AfTransport *t);                /* tp_clear */
     char feeds;                                         /* run uses AfTransport.feed, see transport_ready() */
