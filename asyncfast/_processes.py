@@ -49,13 +49,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         self._proc = self._pid = self._returncode = None
         self._exit_waiters = set()
         self._pending_calls = []        # of the protocol's methods, until connection_made()
-        self._pipes = {}
-        if stdin == PIPE:
-            self._pipes[0] = None
-        if stdout == PIPE:
-            self._pipes[1] = None
-        if stderr == PIPE:
-            self._pipes[2] = None
+        self._pipes = {fd: None for fd, wish in enumerate((stdin, stdout, stderr)) if wish == PIPE}
         try:
             self._proc = process = subprocess.Popen(args, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr,
                                                     universal_newlines=False, bufsize=bufsize, **kwargs)

@@ -4,13 +4,6 @@
    Runs no Python. */
 #include "core/futbase.h"
 
-/* A visitproc that stops at the first thing it is shown. */
-AF_API int
-af_futbase_found(PyObject *Py_UNUSED(object), void *Py_UNUSED(arg))
-{
-    return 1;
-}
-
 /* ---- the stand-in: an instance dict and weak references, in the first two words ---------------------------------- */
 
 static PyObject *

@@ -14,8 +14,6 @@ typedef struct {
 /* asyncio's type, or a stand-in if that does not fit: a new reference. */
 AF_API PyTypeObject *af_futbase_type(PyObject *module, AfState *st);
 
-AF_API int af_futbase_found(PyObject *object, void *arg);
-
 static inline int
 af_futbase_has_weakrefs(AfFutBase *b)
 {
@@ -30,7 +28,7 @@ af_futbase_in_use(AfFutBase *b)
     for (size_t i = 0; i < sizeof(b->words) / sizeof(b->words[0]); i++) {
         any |= (uintptr_t)b->words[i];
     }
-    return any != 0 || af_managed_dict_in_use((PyObject *)b, af_futbase_found);
+    return any != 0 || af_managed_dict_in_use((PyObject *)b);
 }
 
 #endif

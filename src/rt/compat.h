@@ -159,13 +159,21 @@ af_bytes_set_length(PyObject *bytes, Py_ssize_t length)
     _Py_COMP_DIAG_POP
 }
 
+/* A visitproc that stops at the first thing it is shown. */
+static inline int
+af_visit_found(PyObject *Py_UNUSED(object), void *Py_UNUSED(arg))
+{
+    return 1;
+}
+
 /* Is there an instance dict before the object, or anything in place of one?  Most types keep none there. */
 static inline int
-af_managed_dict_in_use(PyObject *obj, visitproc visit)
+af_managed_dict_in_use(PyObject *obj)
 {
 #if PY_VERSION_HEX >= 0x030D0000
-    return PyObject_VisitManagedDict(obj, visit, NULL);
+    return PyObject_VisitManagedDict(obj, af_visit_found, NULL);
 #else
+    (void)obj;
     return 0;
 #endif
 }

@@ -1190,10 +1190,11 @@ face_get_sslcontext(AfTlsProtocol *face, void *Py_UNUSED(closure))
 {
     PyObject *extra = face->tls == NULL ? NULL : face->tls->extra;
     PyObject *context = extra == NULL ? NULL : PyObject_GetItem(extra, face->tls->st->str_sslcontext);
-    if (context == NULL && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyError)) {
+    if (extra == NULL || (context == NULL && PyErr_ExceptionMatches(PyExc_KeyError))) {
         PyErr_Clear();
+        return Py_NewRef(Py_None);
     }
-    return context == NULL && !PyErr_Occurred() ? Py_NewRef(Py_None) : context;
+    return context;
 }
 
 #define FACE_MEMBER(name, field) {name, (getter)face_get_member, NULL, NULL, (void *)offsetof(AfTls, field)}
