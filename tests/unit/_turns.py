@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 
 import pytest
 
@@ -27,6 +28,21 @@ def until(loop, condition):
     while not condition():
         loop.call_later(0.0005, loop.stop)
         loop.run_forever()
+
+
+class KeepsSocketWeakly:
+    """For what has a transport: whose socket somebody else keeps, that transport holds nothing back."""
+
+    _sock = None                # a weak reference to the socket
+
+    @property
+    def sock(self):
+        """The transport's socket; once that is no more, a closed one."""
+        sock = self._sock()
+        if sock is None:
+            sock = socket.socket()
+            sock.close()
+        return sock
 
 
 def idle_turns(loop):

@@ -10,7 +10,7 @@ import warnings
 import weakref
 
 import pytest
-from _turns import Notes, turn
+from _turns import KeepsSocketWeakly, Notes, turn
 
 
 class BufferedNotes(Notes, asyncio.BufferedProtocol):
@@ -30,7 +30,7 @@ class BufferedNotes(Notes, asyncio.BufferedProtocol):
         return self.note("buffer_updated")
 
 
-class Connection:
+class Connection(KeepsSocketWeakly):
     """A transport on one end of a pair of sockets; `peer` is the other end."""
 
     def __init__(self, loop, protocol=None, buffered=False, sockets=None, made=True, **then):
@@ -40,7 +40,7 @@ class Connection:
             each.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
         self.fd = sock.fileno()
-        self._sock = weakref.ref(sock)      # whose socket somebody else keeps, that transport holds nothing back
+        self._sock = weakref.ref(sock)
         if made:
             self.transport, _ = loop.run_until_complete(loop.connect_accepted_socket(lambda: self.protocol, sock))
         else:
@@ -52,15 +52,6 @@ class Connection:
     @property
     def calls(self):
         return self.protocol.calls
-
-    @property
-    def sock(self):
-        """The transport's socket; once that is no more, a closed one."""
-        sock = self._sock()
-        if sock is None:
-            sock = socket.socket()
-            sock.close()
-        return sock
 
     def do(self, call, inside=True):
         """What it returns, called from a callback of the loop."""

@@ -769,25 +769,31 @@ async def endless():
         n += 1
 
 
-async def test_merge_is_fair(loop):
-    """Among sources that always have something none gets more than another, and tasks get their turns."""
-    async def count():
-        nonlocal turns
+class Turns:
+    """How many a task gets beside others: `count`."""
+
+    def __init__(self, loop):
+        self.count, self.task = 0, loop.create_task(self.run())
+
+    async def run(self):
         while True:
-            turns += 1
+            self.count += 1
             await asyncio.sleep(0)
 
+
+async def test_merge_is_fair(loop):
+    """Among sources that always have something none gets more than another, and tasks get their turns."""
     def named(name):
         return (name async for _ in endless())
 
-    turns, got, counting = 0, [], loop.create_task(count())
+    turns, got = Turns(loop), []
     async with contextlib.aclosing(merge(*[named(name) for name in "abcd"])) as iterator:
         async for name in iterator:
             got.append(name)
             if len(got) == 400:
                 break
-    assert all(97 <= got.count(name) <= 103 for name in "abcd") and turns >= 100
-    counting.cancel()
+    assert all(97 <= got.count(name) <= 103 for name in "abcd") and turns.count >= 100
+    turns.task.cancel()
 
 
 async def test_merge_does_not_wait_for_the_slow(loop):
@@ -805,19 +811,13 @@ async def test_merge_does_not_wait_for_the_slow(loop):
 
 
 async def test_batched_within_lets_others_run(loop):
-    async def count():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    turns, counting = 0, loop.create_task(count())
+    turns = Turns(loop)
     async with contextlib.aclosing(batched(endless(), 10, within=1000)) as iterator:
         async for batch in iterator:
             if batch[-1] >= 1000:
                 break
-    assert turns >= 50
-    counting.cancel()
+    assert turns.count >= 50
+    turns.task.cancel()
 
 
 @pytest.mark.kinds("asyncfast", "asyncio")
@@ -1293,18 +1293,12 @@ async def test_aiter_sync_begins_when_it_is_asked(loop):
 
 
 async def test_aiter_sync_lets_others_run(loop):
-    async def count():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    turns, counting = 0, loop.create_task(count())
+    turns = Turns(loop)
     async with contextlib.aclosing(aiter_sync(iter(int, 1))) as iterator:
         async for _ in iterator:
-            if turns > 100:
+            if turns.count > 100:
                 break
-    counting.cancel()
+    turns.task.cancel()
 
 
 async def test_aiter_sync_in_its_own_context(loop):

@@ -18,7 +18,7 @@ import warnings
 import weakref
 
 import pytest
-from _turns import EACH, ByteArray, Bytes, turn
+from _turns import EACH, ByteArray, Bytes, KeepsSocketWeakly, turn
 
 HEADER = 8 if sys.version_info >= (3, 13) else 0
 SENDS_EMPTY = sys.version_info >= (3, 13)
@@ -93,13 +93,13 @@ def bound(kind, folder):
     return sock
 
 
-class Endpoint:
+class Endpoint(KeepsSocketWeakly):
     """A transport on a socket; `peer` is a plain one."""
 
     def __init__(self, loop, folder, kind="unix", connected=True, made=True, address=None, sockets=None, **then):
         self.loop, self.protocol = loop, Notes(**then)
         sock, self.peer = sockets or (bound(kind, folder), bound(kind, folder))
-        self._sock = weakref.ref(sock)      # whose socket somebody else keeps, that transport holds nothing back
+        self._sock = weakref.ref(sock)
         sock.setblocking(False)
         self.peer.setblocking(False)
         self.here, self.there = sock.getsockname(), self.peer.getsockname()
@@ -115,15 +115,6 @@ class Endpoint:
              str(context["exception"]), "protocol" in context)))
         if made:
             loop.run_until_complete(waiter)
-
-    @property
-    def sock(self):
-        """The transport's socket; once that is no more, a closed one."""
-        sock = self._sock()
-        if sock is None:
-            sock = socket.socket()
-            sock.close()
-        return sock
 
     @property
     def calls(self):
