@@ -153,6 +153,36 @@ watch_cancel_handle(AfLoop *loop, PyObject *handle)
     return res == NULL ? -1 : 0;
 }
 
+/* Take those who wait for what out of the table. */
+static void
+watch_take(AfFdWatch *w, unsigned what, PyObject *taken[2])
+{
+    for (int i = 0; i < 2; i++) {
+        unsigned one = i == 0 ? AF_READ : AF_WRITE;
+        taken[i] = NULL;
+        if (what & one) {
+            PyObject **slot = watch_slot(w, one);
+            taken[i] = *slot;
+            *slot = NULL;
+        }
+    }
+    w->ops &= ~what;
+}
+
+/* They are not waited for any more: handles are cancelled, operations (those in ops) never wake.  0 or -1. */
+static int
+watch_drop(AfLoop *loop, PyObject *taken[2], unsigned ops)
+{
+    int rc = 0;
+    for (int i = 0; i < 2; i++) {
+        if (taken[i] != NULL && !(ops & (i == 0 ? AF_READ : AF_WRITE)) && watch_cancel_handle(loop, taken[i]) < 0) {
+            rc = -1;
+        }
+        Py_XDECREF(taken[i]);
+    }
+    return rc;
+}
+
 /* Somebody comes with fd, as obj.  If another is registered as fd, that may have been closed, and the number given out again:
    what it was registered for will not come any more.  0 or -1. */
 static int
@@ -171,22 +201,12 @@ watch_forget_closed(AfLoop *loop, int fd, PyObject *obj)
     w = watch_find(loop, fd);       /* fileno() may have changed the table */
     if (now != fd && w != NULL && w->named == named) {
         Py_CLEAR(w->named);         /* not the last reference */
-        PyObject *handles[2] = {NULL, NULL};
-        for (int i = 0; i < 2; i++) {
-            unsigned what = i == 0 ? AF_READ : AF_WRITE;
-            if (!(w->ops & what)) {
-                PyObject **slot = watch_slot(w, what);
-                handles[i] = *slot;
-                *slot = NULL;
-            }
-        }
+        PyObject *handles[2];
+        watch_take(w, (AF_READ | AF_WRITE) & ~w->ops, handles);
         af_poll_forget(&loop->poll, &w->watcher);
         watch_want_less(loop, w);
         watch_free_if_idle(loop, w);
-        for (int i = 0; i < 2; i++) {
-            rc = handles[i] != NULL && watch_cancel_handle(loop, handles[i]) < 0 ? -1 : rc;
-            Py_XDECREF(handles[i]);
-        }
+        rc = watch_drop(loop, handles, 0);
     }
     Py_DECREF(named);
     return rc;
@@ -403,10 +423,9 @@ af_watch_rouse(AfLoop *loop, int fd)
     if (w == NULL) {
         return 0;
     }
-    PyObject *parties[2] = {w->reader, w->writer};
+    PyObject *parties[2];
     unsigned ops = w->ops;
-    w->reader = w->writer = NULL;
-    w->ops = 0;
+    watch_take(w, AF_READ | AF_WRITE, parties);
     PyObject *named = watch_take_name(w);
     watch_want_less(loop, w);
     watch_free_if_idle(loop, w);
@@ -433,6 +452,22 @@ af_watch_rouse(AfLoop *loop, int fd)
 }
 
 /* ---- owners ----------------------------------------------------------------------------------------------------- */
+
+/* An owner takes the place of whoever waits for the same, as asyncio's transports do.  0 or -1. */
+static int
+watch_oust(AfLoop *loop, AfFdWatch *w, unsigned what)
+{
+    if (af_likely(w->reader == NULL && w->writer == NULL)) {
+        return 0;
+    }
+    PyObject *ousted[2];
+    unsigned ops = w->ops;
+    watch_take(w, what, ousted);
+    PyObject *named = watch_take_name(w);
+    int rc = watch_drop(loop, ousted, ops);
+    Py_XDECREF(named);
+    return rc;
+}
 
 static void
 watch_sum_owners(AfFdWatch *w)
@@ -469,21 +504,23 @@ af_io_claim(AfIo *io, AfLoop *loop, int fd)
 AF_API int
 af_io_want(AfIo *io, unsigned want)
 {
+    AfLoop *loop = io->loop;
     AfFdWatch *w = io->watch;
     unsigned before = io->want;
-    if (want & ~before && watch_want_more(io->loop, w, want) < 0) {
+    unsigned gained = want & ~before;
+    if (gained && watch_want_more(loop, w, want) < 0) {
         return -1;
     }
     io->want = want;
     watch_sum_owners(w);
-    watch_want_less_lazily(io->loop, w);
+    watch_want_less_lazily(loop, w);
     if (want && !before) {
         Py_INCREF(io);
     }
     else if (before && !want) {
         Py_DECREF(io);      /* the caller holds another */
     }
-    return 0;
+    return gained ? watch_oust(loop, w, gained) : 0;
 }
 
 AF_API void

@@ -50,7 +50,8 @@ typedef struct AfFdWatch {
 /* From now on io owns fd: 0 or -1.  Unless both share, whoever had it is out of the game: its fd was closed behind its
    back, and the number given out again. */
 AF_API int af_io_claim(AfIo *io, AfLoop *loop, int fd);
-AF_API int af_io_want(AfIo *io, unsigned want);             /* 0, or -1 with OSError and nothing changed */
+/* 0, or -1 with OSError and nothing changed.  Who waited for the same by add_reader() or sock_recv(), say, does no more. */
+AF_API int af_io_want(AfIo *io, unsigned want);
 AF_API void af_io_release(AfIo *io);                        /* before fd is closed */
 
 /* op waits for what (AF_READ or AF_WRITE) of sock, whose fd it is; whoever waited is pushed aside, as by add_reader(). */

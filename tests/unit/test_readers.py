@@ -101,6 +101,70 @@ def test_replacing(loop, pair):
     loop.remove_reader(left)
 
 
+class Received(asyncio.Protocol):
+    def __init__(self):
+        self.data = b""
+
+    def data_received(self, data):
+        self.data += data
+
+
+@pytest.mark.parametrize("as_number", [False, True])
+async def test_a_transport_takes_the_reader_s_place(loop, pair, as_number):
+    left, right = pair
+    calls = []
+
+    class Callback:
+        def __call__(self):
+            calls.append(left.recv(10))
+
+    callback = Callback()
+    ref = weakref.ref(callback)
+    loop.add_reader(left.fileno() if as_number else left, callback)
+    del callback
+    transport, received = await loop.create_connection(Received, sock=left)
+    right.send(b"x")
+    while not received.data:
+        await asyncio.sleep(0)
+    gc.collect()
+    assert calls == [] and received.data == b"x" and ref() is None
+    transport.close()
+
+
+async def test_a_transport_takes_the_writer_s_place(loop, pair):
+    left, right = pair
+    calls = []
+    loop.add_writer(left, calls.append, "writable")
+    transport, _ = await loop.create_connection(Received, sock=left)
+    while not calls:                        # it has not had to wait for room yet
+        await asyncio.sleep(0)
+    size = 4 << 20
+    transport.write(bytes(size))
+    await asyncio.sleep(0)
+    calls.clear()
+    while size:
+        size -= len(await loop.sock_recv(right, 1 << 20))
+    assert calls == [] and transport.get_write_buffer_size() == 0
+    transport.close()
+
+
+async def test_a_transport_takes_the_place_of_sock_recv(loop, pair):
+    left, right = pair
+    task = asyncio.ensure_future(loop.sock_recv(left, 10))
+    await asyncio.sleep(0)
+    transport, received = await loop.create_connection(Received, sock=left)
+    right.send(b"x")
+    while not received.data:
+        await asyncio.sleep(0)
+    assert not task.done() and task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    right.send(b"y")
+    while received.data != b"xy":
+        await asyncio.sleep(0)
+    transport.close()
+
+
 def test_replaced_and_removed_are_let_go(loop, pair):
     class Thing:
         def __call__(self):
