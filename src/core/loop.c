@@ -17,6 +17,7 @@
 #include "core/task.h"
 #include "core/watch.h"
 #include "rt/args.h"
+#include "sys/copy.h"
 
 #include <math.h>
 
@@ -1113,8 +1114,8 @@ loop_empty(AfLoop *loop)
     Py_CLEAR(loop->pristine);
     Py_CLEAR(loop->runner);
     Py_CLEAR(loop->read_buffer);
-    PyMem_Free(loop->sink_buffer);
-    loop->sink_buffer = NULL;
+    free(loop->room);
+    loop->room = NULL;
 }
 
 static PyObject *
@@ -1293,12 +1294,12 @@ static PyType_Spec loop_spec = {
 };
 
 AF_API char *
-af_loop_read_buffer(AfLoop *loop)
+af_loop_room(AfLoop *loop)
 {
-    if (af_unlikely(loop->read_buffer == NULL)) {
-        loop->read_buffer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)AF_READ_SIZE);
+    if (af_unlikely(loop->room == NULL) && (loop->room = af_page_alloc(AF_READ_SIZE)) == NULL) {
+        PyErr_NoMemory();
     }
-    return loop->read_buffer == NULL ? NULL : PyBytes_AS_STRING(loop->read_buffer);
+    return loop->room;
 }
 
 AF_API int

@@ -71,8 +71,8 @@ typedef struct AfLoop {
     size_t held_bytes;          /* held back since the last flush */
     char in_entry;              /* an entry of the ring runs */
     PyObject *next_task;        /* a task that is stepped as soon as that has returned, or NULL */
-    PyObject *read_buffer;      /* bytes of AF_READ_SIZE that everything is read into; NULL: none yet, or lent */
-    char *sink_buffer;          /* as large: what a sink is given to read, TLS records; NULL: none yet, or in use */
+    PyObject *read_buffer;      /* bytes of AF_READ_SIZE, to be lent to protocols; NULL: none yet, or lent */
+    char *room;                 /* as large, for what only C sees: datagrams, TLS records; NULL: none yet, or in use */
 
     PyObject *module;           /* keeps the state: everything on the loop reaches it through st */
     PyObject *task_factory;     /* NULL: our Task */
@@ -93,7 +93,7 @@ af_loop_stepping(const AfState *st)
 }
 
 #define AF_READ_SIZE ((size_t)256 * 1024)
-AF_API char *af_loop_read_buffer(AfLoop *loop);  /* AF_READ_SIZE bytes, for as long as no Python runs; or NULL */
+AF_API char *af_loop_room(AfLoop *loop);         /* AF_READ_SIZE bytes, for as long as no Python runs; NULL: MemoryError */
 
 /* asyncio's method of that name, which asyncfast._loop keeps for us. */
 AF_API PyObject *af_loop_inherited(AfLoop *loop, const char *name, PyObject *const *args, Py_ssize_t nargs,

@@ -179,7 +179,7 @@ datagram_receive(AfDatagram *d, unsigned slots)
     if (!datagram_is_plain(d)) {
         return datagram_receive_plainly(d);
     }
-    char *buffer = af_loop_read_buffer(t->io.loop);
+    char *buffer = af_loop_room(t->io.loop);
     if (buffer == NULL) {
         return -1;
     }

@@ -8,6 +8,9 @@
 #define AF_NET_READING_H
 
 #include "net/transport.h"
+#include "sys/copy.h"
+
+#include <sys/socket.h>
 
 /* Copying less than that costs less than what lending may (bench: net, protocol echo). */
 #define AF_LEND_FROM ((size_t)16 * 1024)
@@ -17,9 +20,9 @@
 static inline PyObject *
 af_reading_take(AfLoop *loop)
 {
-    PyObject *buffer = af_loop_read_buffer(loop) == NULL ? NULL : loop->read_buffer;
+    PyObject *buffer = loop->read_buffer;
     loop->read_buffer = NULL;
-    return buffer;
+    return af_likely(buffer != NULL) ? buffer : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)AF_READ_SIZE);
 }
 
 /* Unless a loop that was run meanwhile has left its own. */
@@ -59,6 +62,26 @@ af_reading_deliver(AfLoop *loop, PyObject *buffer, ssize_t n, char *keeps, int (
     }
     Py_DECREF(loop);
     return rc;
+}
+
+/* recvfrom() into memory of the program's.  partly: what there is no room for may come later, as on a stream. */
+static inline ssize_t
+af_recv_into(AfLoop *loop, int fd, void *to, size_t size, int partly, struct sockaddr *addr, socklen_t *len)
+{
+    char *into = to;
+    if (af_copies_slowly_to(to) && (partly || size <= AF_READ_SIZE)) {
+        into = af_loop_room(loop);
+        size = size < AF_READ_SIZE ? size : AF_READ_SIZE;
+        if (into == NULL) {
+            PyErr_Clear();          /* slowly, then */
+            into = to;
+        }
+    }
+    ssize_t n = recvfrom(fd, into, size, MSG_DONTWAIT, addr, len);
+    if (n > 0 && into != to) {
+        memcpy(to, into, (size_t)n);
+    }
+    return n;
 }
 
 #endif

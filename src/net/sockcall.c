@@ -4,6 +4,7 @@
    just what is usual, the method is asyncio's own.  Runs Python: buffers' owners, audit hooks. */
 #include "net/address.h"
 #include "net/data.h"
+#include "net/reading.h"
 #include "net/sockop.h"
 #include "net/transport.h"
 
@@ -71,16 +72,23 @@ sockcall_is_nonblocking(PyObject *sock)
 
 /* ---- receiving -------------------------------------------------------------------------------------------------- */
 
+/* So much may come in pieces: little, or from a stream.  A datagram comes whole, or its rest is lost. */
+static int
+sockcall_partly(PyObject *sock, Py_ssize_t size)
+{
+    return size <= (Py_ssize_t)AF_READ_SIZE || sockcall_option(af_socket_fd(sock), SO_TYPE) == SOCK_STREAM;
+}
+
 static int
 recv_take(AfSockOp *s, PyObject *const *args, Py_ssize_t nargs)
 {
-    return nargs == 2 && sockcall_size(args[1], &s->size);
+    return nargs == 2 && sockcall_size(args[1], &s->size) && sockcall_partly(args[0], s->size);
 }
 
 static PySendResult
 recv_attempt(AfSockOp *s, PyObject **result)
 {
-    char *buffer = af_loop_read_buffer(s->loop);
+    char *buffer = af_loop_room(s->loop);
     if (buffer == NULL) {
         return PYGEN_ERROR;
     }
@@ -103,7 +111,8 @@ recv_into_attempt(AfSockOp *s, PyObject **result)
     if (af_data_room(s->arg, &view) < 0) {
         return PYGEN_ERROR;
     }
-    ssize_t n = recv(sockcall_fd(s), view.buf, (size_t)view.len, MSG_DONTWAIT);
+    int partly = sockcall_partly(s->sock, view.len);
+    ssize_t n = af_recv_into(s->loop, sockcall_fd(s), view.buf, (size_t)view.len, partly, NULL, NULL);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;
@@ -126,19 +135,20 @@ recvfrom_done(PyObject *what, const af_sockaddr *addr, socklen_t len, PyObject *
 static int
 recvfrom_take(AfSockOp *s, PyObject *const *args, Py_ssize_t nargs)
 {
-    return nargs == 2 && sockcall_size(args[1], &s->size) && sockcall_family(s, args[0]);
+    return nargs == 2 && sockcall_size(args[1], &s->size) && sockcall_partly(args[0], s->size) &&
+           sockcall_family(s, args[0]);
 }
 
 static PySendResult
 recvfrom_attempt(AfSockOp *s, PyObject **result)
 {
-    char *buffer = af_loop_read_buffer(s->loop);
+    char *buffer = af_loop_room(s->loop);
     if (buffer == NULL) {
         return PYGEN_ERROR;
     }
     af_sockaddr addr;
     socklen_t len = sizeof(addr);
-    size_t size = (size_t)s->size < AF_READ_SIZE ? (size_t)s->size : AF_READ_SIZE;      /* no datagram is larger */
+    size_t size = (size_t)s->size < AF_READ_SIZE ? (size_t)s->size : AF_READ_SIZE;
     ssize_t n = recvfrom(sockcall_fd(s), buffer, size, MSG_DONTWAIT, &addr.any, &len);
     return n < 0 ? sockcall_failed() : recvfrom_done(PyBytes_FromStringAndSize(buffer, n), &addr, len, result);
 }
@@ -179,8 +189,8 @@ recvfrom_into_attempt(AfSockOp *s, PyObject **result)
     }
     af_sockaddr addr;
     socklen_t len = sizeof(addr);
-    ssize_t n = recvfrom(sockcall_fd(s), view.buf, (size_t)(s->size == 0 ? view.len : s->size), MSG_DONTWAIT, &addr.any,
-                         &len);
+    size_t size = (size_t)(s->size == 0 ? view.len : s->size);
+    ssize_t n = af_recv_into(s->loop, sockcall_fd(s), view.buf, size, 0, &addr.any, &len);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;

@@ -76,7 +76,7 @@ stream_recv(AfStream *s, char *buffer, size_t size)
         errno = EBADF;
         return -1;
     }
-    return recv(s->t.fd, buffer, size, 0);
+    return af_recv_into(s->t.io.loop, s->t.fd, buffer, size, 1, NULL, NULL);
 }
 
 /* What is left to do when recv() gave no data. */
@@ -162,26 +162,24 @@ stream_read_sink(AfStream *s)
 {
     AfTransport *t = &s->t;
     AfLoop *loop = t->io.loop;
-    char *buffer = loop->sink_buffer == NULL ? PyMem_Malloc(AF_READ_SIZE) : loop->sink_buffer;
+    char *buffer = af_loop_room(loop);
     if (buffer == NULL) {
-        PyErr_NoMemory();
         return -1;
     }
-    loop->sink_buffer = buffer;
     ssize_t n = stream_recv(s, buffer, AF_READ_SIZE);
     if (n <= 0) {
         return stream_read_nothing(s, n);
     }
-    loop->sink_buffer = NULL;       /* a loop that is run inside makes its own */
+    loop->room = NULL;              /* a loop that is run inside makes its own */
     Py_INCREF(loop);
     AfSink *sink = (AfSink *)Py_NewRef((PyObject *)t->sink);
     int rc = sink->received(sink, buffer, (size_t)n);
     Py_DECREF((PyObject *)sink);
-    if (loop->sink_buffer == NULL && !loop->closed) {
-        loop->sink_buffer = buffer;
+    if (loop->room == NULL && !loop->closed) {
+        loop->room = buffer;
     }
     else {
-        PyMem_Free(buffer);
+        free(buffer);
     }
     Py_DECREF(loop);
     return rc == 0 ? 0 : af_transport_fatal(t, "Fatal error: protocol.buffer_updated() call failed.");

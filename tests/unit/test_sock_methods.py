@@ -46,6 +46,56 @@ async def test_sizes(loop, pair, n):
     assert data == (bytes(range(256)) * 10)[:n]
 
 
+@pytest.fixture
+def datagrams():
+    """Two Unix sockets that take datagrams of more than 256 KiB."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with left, right:
+        right.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        left.setblocking(False)
+        size = right.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 1024
+        if size <= 300_000:
+            pytest.skip(f"datagrams have {size} bytes at most")
+        yield left, right
+
+
+@pytest.mark.parametrize("method", ["recv", "recvfrom", "recv_into", "recvfrom_into"])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_large_datagrams(loop, datagrams, method, waits):
+    """They come whole: what is left over would be lost."""
+    left, right = datagrams
+    data = bytes(range(250)) * 1200
+    if not waits:
+        right.send(data)
+    arg = bytearray(1 << 20) if "into" in method else 1 << 20
+    task = loop.create_task(getattr(loop, f"sock_{method}")(left, arg))
+    if waits:
+        await settle()
+        right.send(data)
+    result = await task
+    what = result[0] if "from" in method else result
+    assert (arg[:what] if "into" in method else what) == data
+
+
+@pytest.mark.parametrize("size", [1, 5, 5000, 300_000])
+@pytest.mark.parametrize("method", ["recv_into", "recvfrom_into"])
+async def test_wherever_the_buffer_begins(loop, pair, size, method):
+    """Where a large block begins is the fastest place to receive at on some machines and the slowest on others."""
+    left, right = pair
+    data = (bytes(range(251)) * 20)[:5000]
+    buffer = bytearray(400_000)
+    for at in (*range(0, 65, 3), 4064, 4079, 4096):
+        right.send(data)
+        got = 0
+        while got < min(size, len(data)):
+            n = await getattr(loop, f"sock_{method}")(left, memoryview(buffer)[at + got:at + size])
+            got += n if method == "recv_into" else n[0]
+        assert buffer[at:at + got] == data[:got] and not any(buffer[:at]) and not any(buffer[at + got:])
+        buffer[at:at + got] = bytes(got)
+        while got < len(data):
+            got += len(await loop.sock_recv(left, 5000))
+
+
 async def test_waits(loop, pair):
     left, right = pair
     task = loop.create_task(loop.sock_recv(left, 100))

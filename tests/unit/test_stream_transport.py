@@ -1020,6 +1020,20 @@ def test_buffers(both, buffer):
     both(play)
 
 
+@EACH("at", [0, 1, 16, 31, 32, 4079, 4095])
+@EACH("room", [3, 5000, 300_000])
+def test_buffer_wherever_it_begins(loop, connect, at, room):
+    """Where a large block begins is the fastest place to receive at on some machines and the slowest on others."""
+    block = bytearray(400_000)
+    connection = connect(buffered=True, get_buffer=lambda t: memoryview(block)[at:at + room])
+    got = bytearray()
+    connection.protocol.buffer_updated = lambda count: got.extend(block[at:at + count])
+    data = (bytes(range(251)) * 20)[:2000]
+    connection.peer.send(data)
+    until(loop, lambda: len(got) >= len(data))
+    assert got == data and not any(block[:at]) and not any(block[at + room:])
+
+
 def test_buffer_that_is_resized(loop, connect):
     """The buffer is let go before buffer_updated()."""
     class Protocol(connect.BufferedNotes):
