@@ -733,7 +733,6 @@ loop_flush_held(AfLoop *loop, int rc)
         rc = -1;
     }
     if (raised != NULL) {
-        PyErr_Clear();
         PyErr_SetRaisedException(raised);
     }
     return rc;
@@ -767,7 +766,6 @@ loop_run_next_tasks(AfLoop *loop, int rc)
             /* the run ends here: the task's turn comes in the next one */
             PyObject *raised = PyErr_GetRaisedException();
             (void)af_loop_push_steal(loop, task, AF_ENTRY_TASK);
-            PyErr_Clear();
             PyErr_SetRaisedException(raised);
             return rc;
         }

@@ -265,7 +265,6 @@ datagram_release_after(AfDatagram *d, int rc)
     if (raised == NULL) {
         return sent;
     }
-    PyErr_Clear();
     PyErr_SetRaisedException(raised);
     return rc;
 }

@@ -335,7 +335,6 @@ af_transport_fatal(AfTransport *t, const char *message)
     PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;      /* by the handler */
     rc = af_transport_force_close(t, exc);
     if (raised != NULL) {
-        PyErr_Clear();
         PyErr_SetRaisedException(raised);
         rc = -1;
     }
@@ -418,7 +417,6 @@ af_transport_end(AfTransport *t, PyObject *exc)
         Py_XDECREF(why);
     }
     if (raised != NULL) {
-        PyErr_Clear();
         PyErr_SetRaisedException(raised);
         rc = -1;
     }
@@ -539,7 +537,6 @@ transport_start(AfTransport *t, PyObject *waiter)
         rc = af_call_hook(st, "set_result_unless_cancelled", "OO", waiter, Py_None);
     }
     if (raised != NULL) {
-        PyErr_Clear();
         PyErr_SetRaisedException(raised);
         rc = -1;
     }

@@ -493,7 +493,6 @@ tls_read_data(AfTls *tls)
             rc = af_reading_deliver(loop, buffer, (Py_ssize_t)size, &tls->keeps, tls_deliver, tls);
         }
         if (raised != NULL) {
-            PyErr_Clear();
             PyErr_SetRaisedException(raised);
             return -1;
         }
@@ -913,7 +912,6 @@ tls_received(AfSink *sink, const char *data, size_t size)
         rc = -1;
     }
     if (raised != NULL) {
-        PyErr_Clear();
         PyErr_SetRaisedException(raised);
     }
     Py_DECREF(tls);
@@ -978,7 +976,6 @@ face_connection_lost(AfTlsProtocol *face, PyObject *exc)
         rc = -1;
     }
     if (raised != NULL) {
-        PyErr_Clear();
         PyErr_SetRaisedException(raised);
     }
     Py_XDECREF(protocol);
