@@ -470,3 +470,8 @@ def test_generators_of_two_loops(loop_factory):
     assert log == [2]
     one.run_until_complete(settle(10))
     assert log == [2, 1]
+
+
+def test_shutdown_never_awaited_is_named_as_on_asyncio(loop):
+    with pytest.warns(RuntimeWarning, match=r"coroutine 'BaseEventLoop\.shutdown_asyncgens' was never awaited"):
+        loop.shutdown_asyncgens()
