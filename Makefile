@@ -11,9 +11,10 @@ asan: ; ASYNCFAST_BUILD=asan $(INSTALL) && bash .ci/sanitized asan $(TEST) tests
 tsan: ; ASYNCFAST_BUILD=tsan $(INSTALL) && bash .ci/sanitized tsan $(TEST) tests/unit
 test: build ; $(TEST)
 c: ; $(TEST) tests/c
+ktls: build ; bash .ci/emulated $(TEST) tests/unit/test_ktls.py
 stdlib: build ; bash .ci/conformance $(PY)
 bench: build ; $(PY) bench/run.py
 lint: ; $(TEST) tests/source
 check: debug ; $(TEST) && $(MAKE) test lint
 
-.PHONY: build debug hostile asan tsan test c stdlib bench lint check
+.PHONY: build debug hostile asan tsan test c ktls stdlib bench lint check
