@@ -253,6 +253,20 @@ def test_the_peer_closes_first(pair, wish):
 
 
 @EACH("wish", WISHES)
+@EACH("server", [True, False], ids=["server", "client"])
+def test_the_peer_says_goodbye_and_reads_on(pair, loop, wish, server):
+    """The socket is closed as soon as close_notify has been sent: nothing before it may be lost with what the kernel has."""
+    p = pair(wish, server=server)
+    p.transport.write(BIG * 4)
+    assert p.transport.get_write_buffer_size() > 0
+    p.say_goodbye()
+    p.until("eof_received")
+    assert p.read(len(BIG) * 4) == BIG * 4
+    p.do(p.tls.unwrap)
+    assert p.until_lost() is None
+
+
+@EACH("wish", WISHES)
 def test_garbage(pair, loop, wish):
     loop.set_exception_handler(lambda loop, context: None)
     p = pair(wish)
