@@ -216,16 +216,19 @@ sockop_get_name(AfSockOp *s, void *Py_UNUSED(closure))
     return PyUnicode_FromString(s->call->name);
 }
 
+/* asyncio's: programs filter warnings by it */
+#define SOCKOP_CLASS "BaseSelectorEventLoop"
+
 static PyObject *
 sockop_get_qualname(AfSockOp *s, void *Py_UNUSED(closure))
 {
-    return PyUnicode_FromFormat("Loop.%s", s->call->name);
+    return PyUnicode_FromFormat(SOCKOP_CLASS ".%s", s->call->name);
 }
 
 static PyObject *
 sockop_tp_repr(AfSockOp *s)
 {
-    return PyUnicode_FromFormat("<coroutine object Loop.%s at %p>", s->call->name, s);
+    return PyUnicode_FromFormat("<coroutine object " SOCKOP_CLASS ".%s at %p>", s->call->name, s);
 }
 
 static void
@@ -319,3 +322,5 @@ af_sockop_setup(PyObject *module, AfState *st)
     st->SockOpType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &sockop_spec, NULL);
     return st->SockOpType == NULL ? -1 : af_type_add(st->LoopType, sockop_loop_methods, NULL);
 }
+
+#undef SOCKOP_CLASS

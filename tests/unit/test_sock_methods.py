@@ -279,6 +279,7 @@ async def test_is_a_coroutine(loop, pair):
     coroutine = loop.sock_recv(left, 1)
     assert asyncio.iscoroutine(coroutine) and isinstance(coroutine, collections.abc.Coroutine)
     assert inspect.isawaitable(coroutine) and "sock_recv" in repr(coroutine) and coroutine.__name__ == "sock_recv"
+    assert coroutine.__qualname__ == "BaseSelectorEventLoop.sock_recv" in repr(coroutine)
     right.send(b"ab")
     assert await asyncio.gather(coroutine, loop.sock_recv(left, 1)) == [b"a", b"b"]
     with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
