@@ -30,6 +30,7 @@ BUILDS = {
 }
 PROGRAMS = {
     "clock": ["plain", "asan"],
+    "copy": ["plain", "asan", "hostile"],
     "heap": ["plain", "asan"],
     "list": ["plain", "asan"],
     "poll": ["plain", "asan", "hostile"],
