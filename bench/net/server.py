@@ -75,7 +75,7 @@ class BufferedEcho(asyncio.BufferedProtocol):
 
     def connection_made(self, transport):
         self.transport = transport
-        self.buffer = memoryview(bytearray(64 * 1024))
+        self.buffer = memoryview(bytearray(256 * 1024))
 
     def get_buffer(self, sizehint):
         return self.buffer
