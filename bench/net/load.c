@@ -6,9 +6,9 @@
  *     http         GET with keep-alive; the replies need a Content-Length
  *     connect      connect, one echo, close, and again: a "request" is all of it
  *
- * After the warm-up it counts for --seconds and prints one line of JSON.  With --pid it also reads that process's CPU
- * clock (all threads, user and kernel, in nanoseconds) and minor page faults where its own window begins and ends, so that
- * what is divided belongs together.
+ * When each connection has had a reply the warm-up begins; after it the load counts for --seconds and prints one line of
+ * JSON.  With --pid it also reads that process's CPU clock (all threads, user and kernel, in nanoseconds) and minor page
+ * faults where its own window begins and ends, so that what is divided belongs together.
  *
  * Replies are checked for their length, and an echo for its first and last byte, which differ from request to request.
  * Compiled with -DWITH_TLS and OpenSSL it speaks TLS to tls:PORT; with --resume each connection but the first resumes the
@@ -45,6 +45,7 @@
 #define LOOK_EVERY (SECOND / 20)            /* for lost datagrams */
 #define HTTP_ROOM 16384                     /* the longest reply, head and body */
 #define MAX_SIZE (16 << 20)
+#define PATIENCE (10 * SECOND)              /* until all connections have had a reply */
 
 enum { ECHO, HTTP, CONNECT };
 
@@ -60,6 +61,7 @@ struct conn {
     SSL *ssl;                   /* or NULL */
 #endif
     int blocked;                /* TLS: it waits for room, not for what the server says */
+    int answered;               /* it has had a reply */
 };
 
 /* fixed when the load begins */
@@ -73,6 +75,7 @@ static int poller;
 
 static struct conn *conns;
 static int live;                            /* connections that have not failed */
+static int unanswered;                      /* of these, without a reply so far */
 static char buffer[256 * 1024];
 static uint64_t requests, resent, errors;
 static char first_error[128];
@@ -262,6 +265,7 @@ conn_fail(struct conn *c, const char *why)
     close(c->fd);
     c->fd = -1;
     live--;
+    unanswered -= !c->answered;
 }
 
 static void
@@ -338,6 +342,8 @@ conn_done(struct conn *c)
 {
     uint64_t time = now();
     requests++;
+    unanswered -= !c->answered;
+    c->answered = 1;
     histogram_add(time - c->begun);
     if (mode == CONNECT) {
         tls_close(c);
@@ -417,13 +423,14 @@ resend_lost(uint64_t time)
     }
 }
 
+/* Or, if asked, until all have had a reply. */
 static void
-load_until(uint64_t end)
+load_until(uint64_t end, int answered)
 {
     struct epoll_event events[EVENTS];
     uint64_t time, look = 0;
 
-    while ((time = now()) < end && live) {
+    while ((time = now()) < end && live && !(answered && unanswered == 0)) {
         if (udp && time >= look) {
             resend_lost(time);
             look = time + LOOK_EVERY;
@@ -551,19 +558,20 @@ main(int argc, char **argv)
     conns = calloc((size_t)count, sizeof *conns);
     if (poller < 0 || conns == NULL)
         die("set-up");
-    live = count;
+    live = unanswered = count;
     for (struct conn *c = conns; c < conns + count; c++) {
         if (mode == HTTP && (c->reply = malloc(HTTP_ROOM)) == NULL)
             die("malloc");
         conn_open(c, now());
     }
 
-    load_until(now() + (uint64_t)(warm_up * 1e9));
+    load_until(now() + PATIENCE, 1);
+    load_until(now() + (uint64_t)(warm_up * 1e9), 0);
     requests = resent = 0;
     memset(histogram, 0, sizeof histogram);
     struct usage before = usage_of(pid);
     uint64_t begun = now();
-    load_until(begun + (uint64_t)(seconds * 1e9));
+    load_until(begun + (uint64_t)(seconds * 1e9), 0);
     uint64_t ended = now();
     struct usage after = usage_of(pid);
 

@@ -122,6 +122,14 @@ def loaded(programs, cpu, case, address, size, connections, warm_up, seconds, pi
     return finished([*command, f"--size={size}"] if size else command, warm_up + seconds, cpu)
 
 
+def settle(pid):
+    """Wait until a server has done with the connections that have ended: the next one has the same core."""
+    before, until = None, time.monotonic() + PATIENCE
+    while (spent := Path(f"/proc/{pid}/schedstat").read_text().split()[0]) != before and time.monotonic() < until:
+        before = spent
+        time.sleep(0.005)
+
+
 def spawned(row, name, cpu, warm_up, seconds):
     """What a case without a load says of itself, in a process of its own."""
     command = [sys.executable, str(HERE / "server.py"), row["case"], name, f"--at-once={row['connections']}",
@@ -151,7 +159,7 @@ def rows(cases, sizes, connections):
     for name in cases:
         case = server.CASES[name]
         for size in case.sizes or [size for size in sizes if case.largest is None or size <= case.largest]:
-            for count in case.connections or connections:
+            for count in case.connections or [count for count in connections if case.most is None or count <= case.most]:
                 parts = [case.title, *([size_text(size)] if size else [])]
                 parts.append(f"{count} at a time" if case.connections else f"{count} connection{'s' * (count > 1)}")
                 found.append({"case": name, "size": size, "connections": count, "title": ", ".join(parts), "loops": {}})
@@ -203,6 +211,8 @@ def side_by_side(row, programs, cpus, folder, rounds, seconds):
                     else:
                         result = spawned(row, name, cpus[0], warmed, seconds)
                     entry["runs"].append(checked(row, result))
+                    if case.mode:
+                        settle(pid)
 
 
 @contextlib.contextmanager

@@ -282,6 +282,7 @@ class Case(NamedTuple):
     limit: str | None = None  # what echo.c serves to the same load
     sizes: tuple = ()  # messages of these sizes, whatever run.py is asked for
     largest: int | None = None  # message
+    most: int | None = None  # connections: a short run of more would hardly get beyond the handshakes
     connections: tuple = ()  # so many, whatever run.py is asked for
     needs: str | None = None  # a module
     options: tuple = ()  # of load.c
@@ -301,11 +302,11 @@ CASES = {
     "http_httptools": Case("HTTP by httptools", http_httptools, mode="http", sizes=ANY, needs="httptools"),
     "http_aiohttp": Case("HTTP by aiohttp", http_aiohttp, mode="http", sizes=ANY, needs="aiohttp"),
     "http_uvicorn": Case("HTTP by uvicorn", http_uvicorn, mode="http", sizes=ANY, needs="uvicorn"),
-    "tls_protocol": Case("TLS protocol echo", tls_protocol, limit="tls"),
-    "tls_buffered": Case("TLS buffered protocol echo", tls_buffered, limit="tls"),
-    "tls_streams": Case("TLS streams echo", tls_streams, limit="tls"),
-    "tls_connect": Case("TLS handshake, echo, close", tls_protocol, mode="connect", limit="tls", sizes=(64,)),
-    "tls_resume": Case("the same, resuming a session", tls_protocol, mode="connect", limit="tls", sizes=(64,),
+    "tls_protocol": Case("TLS protocol echo", tls_protocol, limit="tls", most=50),
+    "tls_buffered": Case("TLS buffered protocol echo", tls_buffered, limit="tls", most=50),
+    "tls_streams": Case("TLS streams echo", tls_streams, limit="tls", most=50),
+    "tls_connect": Case("TLS handshake, echo, close", tls_protocol, mode="connect", limit="tls", most=50, sizes=(64,)),
+    "tls_resume": Case("the same, resuming a session", tls_protocol, mode="connect", limit="tls", most=50, sizes=(64,),
                        options=("--resume",)),
     "spawn": Case("spawn `/bin/true` and wait", spawn, mode=None, sizes=ANY, connections=(1, 8)),
 }
