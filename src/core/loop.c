@@ -37,6 +37,10 @@
 #define LOOP_BURST_LEAST 8
 #define LOOP_BURST_TICKS (20 * AF_TICKS_SHORT)
 #define LOOP_BURST_BYTES ((size_t)64 * 1024)    /* more would leave the processor's nearest caches before it leaves */
+/* So much is received for tasks before they run: what came first would be out of the caches when its task comes to it (bench:
+   net, streams of 100 KiB). */
+#define LOOP_UNREAD_BYTES ((size_t)256 * 1024)
+#define LOOP_UNREAD_LEAST (AF_POLL_BATCH < 4 ? AF_POLL_BATCH : 4)
 /* Thousands of timers or tasks lie all over memory: ask for them a few entries ahead (bench: timer_fire). */
 #define LOOP_AHEAD 4
 
@@ -592,6 +596,18 @@ loop_poll(AfLoop *loop, int64_t timeout)
     return af_watch_dispatch(loop, events, n) < 0 ? -1 : n;
 }
 
+/* How many events the next poll asks for, after one that brought n. */
+static int
+loop_batch(const AfLoop *loop, int n)
+{
+    int most = loop->poll.most;
+    if (af_unlikely(loop->unread > LOOP_UNREAD_BYTES)) {
+        most = (int)((size_t)n * LOOP_UNREAD_BYTES / loop->unread);
+        return most < LOOP_UNREAD_LEAST ? LOOP_UNREAD_LEAST : most;
+    }
+    return n < most || loop->unread > LOOP_UNREAD_BYTES / 2 ? most : most > AF_POLL_BATCH / 2 ? AF_POLL_BATCH : 2 * most;
+}
+
 /* Poll: until the first deadline if there is nothing to run, just a look if there is. */
 static int
 loop_wait(AfLoop *loop)
@@ -610,10 +626,12 @@ loop_wait(AfLoop *loop)
                     ? 0 : loop_wait_ns(loop_key_seconds(af_heap_next(&loop->timers)) - now);
         }
     }
-    int n = loop_poll(loop, timeout);
+    loop->poll.most = loop_batch(loop, loop->polled);
+    loop->unread = 0;
+    int n = loop->polled = loop_poll(loop, timeout);
     loop->polled_at = af_clock_ns();
     loop->polled_ticks = af_ticks();
-    loop->since_poll = n == AF_POLL_BATCH ? LOOP_POLL_MOST : 0;     /* a full array: there are more, poll next turn */
+    loop->since_poll = n == loop->poll.most ? LOOP_POLL_MOST : 0;   /* a full array: there are more, poll next turn */
     /* a signal may be what woke us, and its Python handler has to run before we go back to sleep */
     return n < 0 || PyErr_CheckSignals() < 0 ? -1 : 0;
 }

@@ -51,6 +51,8 @@ typedef struct AfLoop {
     int64_t polled_at;          /* clock at the last poll */
     int64_t released_at;        /* clock when the interpreter's lock was last given up by a poll */
     unsigned since_poll;        /* callbacks run since the last poll */
+    int polled;                 /* events that it brought */
+    size_t unread;              /* bytes received since then for tasks that run later */
     uint64_t turns;             /* begun so far */
     uint64_t polled_ticks;      /* af_ticks() then */
     unsigned signal_check;      /* callbacks until signals are looked at */

@@ -46,6 +46,7 @@ af_poll_open(af_poll *p)
     int rc;
     p->wake_fd = p->timer_fd = -1;
     p->has_pwait2 = p->timer_armed = 0;
+    p->most = AF_POLL_BATCH;
     p->fd = epoll_create1(EPOLL_CLOEXEC);
     if (p->fd < 0) {
         return -errno;
@@ -136,18 +137,18 @@ epoll_sleep(af_poll *p, struct epoll_event *ev, int64_t timeout_ns)
             }
             p->timer_armed = 0;
         }
-        return epoll_wait(p->fd, ev, AF_POLL_BATCH, timeout_ns < 0 ? -1 : 0);
+        return epoll_wait(p->fd, ev, p->most, timeout_ns < 0 ? -1 : 0);
     }
     struct timespec ts = {.tv_sec = timeout_ns / AF_NS_PER_SEC, .tv_nsec = timeout_ns % AF_NS_PER_SEC};
     if (p->has_pwait2) {
-        return (int)syscall(SYS_epoll_pwait2, p->fd, ev, AF_POLL_BATCH, &ts, NULL, (size_t)0);
+        return (int)syscall(SYS_epoll_pwait2, p->fd, ev, p->most, &ts, NULL, (size_t)0);
     }
     struct itimerspec timer = {.it_value = ts};
     if (timerfd_settime(p->timer_fd, 0, &timer, NULL) < 0) {
         return -1;
     }
     p->timer_armed = 1;
-    return epoll_wait(p->fd, ev, AF_POLL_BATCH, -1);
+    return epoll_wait(p->fd, ev, p->most, -1);
 }
 
 AF_API int

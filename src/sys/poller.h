@@ -34,6 +34,7 @@ typedef struct {
     int timer_fd;           /* timerfd, only where the kernel lacks epoll_pwait2; else -1 */
     int timer_armed;
     int has_pwait2;
+    int most;               /* events that a wait returns, at most: 1 to AF_POLL_BATCH; the owner's */
 } af_poll;
 
 /* All return 0 (wait: a count) or -errno. */
@@ -42,7 +43,7 @@ AF_API void af_poll_close(af_poll *p);
 AF_API int af_poll_update(af_poll *p, af_watcher *w);
 AF_API void af_poll_forget(af_poll *p, af_watcher *w);
 
-/* Wait up to timeout_ns nanoseconds (0: do not wait, < 0: for ever) for at most AF_POLL_BATCH events.  -EINTR is
+/* Wait up to timeout_ns nanoseconds (0: do not wait, < 0: for ever) for at most p->most events.  -EINTR is
    returned, not hidden: the caller has signals to look at. */
 AF_API int af_poll_wait(af_poll *p, af_event *events, int64_t timeout_ns);
 

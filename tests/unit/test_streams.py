@@ -905,6 +905,33 @@ def test_the_turn_in_which_a_reader_goes_on(loop, fed, module):
     turn(loop)
 
 
+@pytest.mark.only_asyncfast
+def test_little_is_read_ahead_of_the_tasks(loop, fed):
+    """Much from many at once: their tasks run before all of it has been read, and it is still in the caches."""
+    chunk, most = 64 * 1024, 0
+
+    async def read(reader):
+        nonlocal most
+        while await reader.read(chunk):
+            most = max(most, sum(len(each.reader._buffer) for each in many))
+            read_by.append(reader)
+
+    many, read_by = [fed(asyncio, limit=chunk) for _ in range(32)], []
+    tasks = [loop.create_task(read(each.reader)) for each in many]
+    turn(loop)
+    for _ in range(4):
+        most = 0
+        read_by.clear()
+        for each in many:
+            each.peer.sendall(bytes(chunk))
+        until(loop, lambda: len(read_by) >= len(many))      # as none is read in two parts
+    assert most <= 8 * chunk
+    assert {*read_by} == {each.reader for each in many}
+    for task in tasks:
+        task.cancel()
+    turn(loop)
+
+
 @MODULES
 def test_the_run_ends_where_it_would_go_on(loop, fed, module):
     """Whoever was to go on does so in the next run."""
