@@ -17,6 +17,26 @@
 
 /* ---- the buffer ------------------------------------------------------------------------------------------------- */
 
+static Py_ssize_t
+reader_size(const AfReader *r)
+{
+    return PyByteArray_GET_SIZE(r->buffer) + (r->chunk == NULL ? 0 : PyBytes_GET_SIZE(r->chunk));
+}
+
+/* Everything is in the buffer: 0, or -1 and nothing has changed. */
+static int
+reader_whole(AfReader *r)
+{
+    if (af_likely(r->chunk == NULL)) {
+        return 0;
+    }
+    if (PySequence_SetSlice(r->buffer, 0, 0, r->chunk) < 0) {
+        return -1;
+    }
+    Py_CLEAR(r->chunk);
+    return 0;
+}
+
 static int
 reader_set_limit(AfReader *r, PyObject *limit, void *Py_UNUSED(closure))
 {
@@ -42,7 +62,7 @@ reader_set_limit(AfReader *r, PyObject *limit, void *Py_UNUSED(closure))
 static int
 reader_maybe_resume(AfReader *r)
 {
-    if (af_likely(!r->paused) || PyByteArray_GET_SIZE(r->buffer) > r->most) {
+    if (af_likely(!r->paused) || reader_size(r) > r->most) {
         return 0;
     }
     r->paused = 0;
@@ -54,7 +74,7 @@ reader_maybe_resume(AfReader *r)
 static int
 reader_maybe_pause(AfReader *r)
 {
-    if (af_likely(PyByteArray_GET_SIZE(r->buffer) <= r->pause_above) || r->paused || !af_is_set(r->transport)) {
+    if (af_likely(reader_size(r) <= r->pause_above) || r->paused || !af_is_set(r->transport)) {
         return 0;
     }
     PyObject *res = af_call_method(r->transport, "pause_reading", NULL);
@@ -157,7 +177,18 @@ af_reader_feed(AfReader *r, const char *data, Py_ssize_t n)
     if (!reader_may_feed(r)) {
         return -1;
     }
-    return n == 0 ? 0 : af_bytebuf_append(r->buffer, data, n) < 0 ? -1 : reader_fed(r);
+    return n == 0 ? 0 : reader_whole(r) < 0 || af_bytebuf_append(r->buffer, data, n) < 0 ? -1 : reader_fed(r);
+}
+
+static PySendResult reader_step_read(AfCoro *c, PyObject **result);
+
+/* May the read() that waits return just these n bytes? */
+static int
+reader_takes_chunk(const AfReader *r, Py_ssize_t n)
+{
+    const AfCoro *c = r->parked;
+    return c->kind->step == reader_step_read && n <= c->n && PyByteArray_GET_SIZE(r->buffer) == 0 &&
+           ((PyByteArrayObject *)r->buffer)->ob_exports == 0;
 }
 
 AF_API int
@@ -167,7 +198,14 @@ af_reader_feed_next(AfReader *r, const char *data, Py_ssize_t n)
     if (af_unlikely(c == NULL || r->eof)) {
         return af_reader_feed(r, data, n);
     }
-    if (af_bytebuf_append(r->buffer, data, n) < 0) {
+    AF_ASSERT(r->chunk == NULL);        /* or it would not wait */
+    if (reader_takes_chunk(r, n)) {
+        r->chunk = PyBytes_FromStringAndSize(data, n);
+        if (r->chunk == NULL) {
+            return -1;
+        }
+    }
+    else if (af_bytebuf_append(r->buffer, data, n) < 0) {
         return -1;
     }
     r->parked = NULL;
@@ -188,7 +226,7 @@ reader_feed_data(AfReader *r, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (any <= 0) {
         return any < 0 ? NULL : Py_NewRef(Py_None);
     }
-    PyObject *res = af_call_method(r->buffer, "extend", "O", data);
+    PyObject *res = reader_whole(r) < 0 ? NULL : af_call_method(r->buffer, "extend", "O", data);
     Py_XDECREF(res);
     return res == NULL || reader_fed(r) < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -215,7 +253,7 @@ reader_maybe_resume_transport(AfReader *r, PyObject *Py_UNUSED(ignored))
 static PyObject *
 reader_at_eof(AfReader *r, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(r->eof && PyByteArray_GET_SIZE(r->buffer) == 0);
+    return PyBool_FromLong(r->eof && reader_size(r) == 0);
 }
 
 static PyObject *
@@ -324,6 +362,17 @@ reader_step_read(AfCoro *c, PyObject **result)
     if (!c->waited && reader_check(r) < 0) {
         return PYGEN_ERROR;
     }
+    if (r->chunk != NULL && PyBytes_GET_SIZE(r->chunk) <= c->n && PyByteArray_GET_SIZE(r->buffer) == 0) {
+        PyObject *chunk = r->chunk;
+        r->chunk = NULL;
+        if (reader_maybe_resume(r) < 0) {
+            Py_CLEAR(chunk);
+        }
+        return reader_returns(chunk, result);
+    }
+    if (reader_whole(r) < 0) {
+        return PYGEN_ERROR;
+    }
     Py_ssize_t size = PyByteArray_GET_SIZE(r->buffer);
     if (size == 0 && !r->eof && !c->waited && c->n > 0) {
         return reader_wait(c, result);
@@ -340,10 +389,10 @@ reader_step_read_all(AfCoro *c, PyObject **result)
     if (c->arg == NULL && (c->arg = PyByteArray_FromStringAndSize(NULL, 0)) == NULL) {
         return PYGEN_ERROR;
     }
-    Py_ssize_t size = PyByteArray_GET_SIZE(r->buffer);
-    if (!c->waited && reader_check(r) < 0) {
+    if ((!c->waited && reader_check(r) < 0) || reader_whole(r) < 0) {
         return PYGEN_ERROR;
     }
+    Py_ssize_t size = PyByteArray_GET_SIZE(r->buffer);
     if (size > 0) {
         if (af_bytebuf_append(c->arg, PyByteArray_AS_STRING(r->buffer), size) < 0 ||
             af_bytebuf_drop(r->buffer, size) < 0 || reader_maybe_resume(r) < 0) {
@@ -390,6 +439,9 @@ reader_step_readexactly(AfCoro *c, PyObject **result)
             return PYGEN_ERROR;
         }
     }
+    if (reader_whole(r) < 0) {
+        return PYGEN_ERROR;
+    }
     if (PyByteArray_GET_SIZE(r->buffer) >= c->n) {
         return reader_returns(c->n == 0 ? PyBytes_FromStringAndSize(NULL, 0) : reader_take(r, c->n), result);
     }
@@ -418,7 +470,7 @@ static PySendResult
 reader_step_readuntil(AfCoro *c, PyObject **result)
 {
     AfReader *r = (AfReader *)c->self;
-    Py_ssize_t size = PyByteArray_GET_SIZE(r->buffer), length = c->arg == NULL ? 1 : PyBytes_GET_SIZE(c->arg);
+    Py_ssize_t length = c->arg == NULL ? 1 : PyBytes_GET_SIZE(c->arg);
     if (!c->waited) {
         if (length == 0) {
             PyErr_SetString(PyExc_ValueError, "Separator should be at least one-byte string");
@@ -428,6 +480,10 @@ reader_step_readuntil(AfCoro *c, PyObject **result)
             return PYGEN_ERROR;
         }
     }
+    if (reader_whole(r) < 0) {
+        return PYGEN_ERROR;
+    }
+    Py_ssize_t size = PyByteArray_GET_SIZE(r->buffer);
     if (size - c->offset >= length) {
         const char *start = PyByteArray_AS_STRING(r->buffer), *separator = c->arg == NULL ? "\n" : PyBytes_AS_STRING(c->arg);
         size_t rest = (size_t)(size - c->offset);
@@ -636,7 +692,7 @@ reader_set_waiter(AfReader *r, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 reader_get_buffer(AfReader *r, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(r->buffer);
+    return reader_whole(r) < 0 ? NULL : Py_NewRef(r->buffer);
 }
 
 static int
@@ -647,6 +703,7 @@ reader_set_buffer(AfReader *r, PyObject *buffer, void *Py_UNUSED(closure))
         return -1;
     }
     Py_SETREF(r->buffer, Py_NewRef(buffer));
+    Py_CLEAR(r->chunk);
     return 0;
 }
 
@@ -759,6 +816,7 @@ reader_tp_dealloc(AfReader *r)
     reader_tp_clear(r);
     Py_CLEAR(r->limit);
     Py_CLEAR(r->buffer);
+    Py_CLEAR(r->chunk);
     type->tp_free(r);
     Py_DECREF(type);
 }

@@ -9,6 +9,7 @@ typedef struct {
     AfState *st;
     PyObject *loop;             /* ... and the others: NULL or None is none */
     PyObject *buffer;           /* a bytearray */
+    PyObject *chunk;            /* bytes that come before those, for a read() that takes them as they are; or NULL */
     AfCoro *parked;             /* that waits for more, or NULL: borrowed, or as AfPark.held says */
     PyObject *waiter;           /* or the future that one waits with */
     PyObject *exception;

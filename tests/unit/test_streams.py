@@ -952,6 +952,38 @@ def test_the_run_ends_where_it_would_go_on(loop, fed, module):
 
 
 @MODULES
+@EACH("then", ["read", "read all", "readexactly", "until ;", "buffer", "feed", "eof"])
+def test_what_was_meant_for_a_read_that_is_cancelled(loop, fed, module, then):
+    """It had come, but the run ended before the read went on: whoever reads next gets it."""
+    class Last:
+        def pause_reading(self):
+            raise SystemExit
+
+    each, data = fed(module, limit=40), b"x" * 39 + b";" + b"y" * 60
+    reader, task = each.reader, loop.create_task(each.reader.read(1000))
+    turn(loop)
+    reader._transport = Last()
+    each.peer.sendall(data)
+    with pytest.raises(SystemExit):
+        until(loop, task.done)
+    reader._transport = None
+    task.cancel()
+    turn(loop, 2)
+    assert task.cancelled() and not reader.at_eof()
+    if then == "feed":
+        reader.feed_data(b"more")
+    reader.feed_eof()
+    if then == "buffer":
+        assert reader._buffer == data
+        reader._buffer = bytearray(b"other")
+    whole = {"buffer": b"other", "feed": data + b"more"}.get(then, data)
+    size = {"readexactly": 7, "until ;": 40}.get(then, len(whole))
+    assert loop.run_until_complete(READS.get(then, READS["read"])(reader, size)) == whole[:size]
+    assert loop.run_until_complete(reader.read()) == whole[size:]
+    assert reader.at_eof()
+
+
+@MODULES
 def test_fed_over_the_limit_it_pauses(every, module):
     def play(loop, theirs):
         each = Fed(loop, module if theirs is not asyncio else asyncio)
