@@ -120,9 +120,8 @@ stream_feed(AfStream *s, PyObject *buffer, ssize_t n)
     AfTransport *t = &s->t;
     AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)t->io.loop);
     PyObject *protocol = Py_NewRef(t->protocol);
-    int rc = t->feed(loop->st, protocol, PyBytes_AS_STRING(buffer), n);
+    int rc = af_feed(loop, t->feed, protocol, PyBytes_AS_STRING(buffer), n);
     if (af_likely(rc > 0)) {
-        loop->unread += loop->next_task == NULL ? (size_t)n : 0;
         af_reading_give_back(loop, buffer);
         rc = 0;
     }

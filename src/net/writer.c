@@ -61,7 +61,7 @@ writer_writelines(AfWriter *w, PyObject *const *args, Py_ssize_t nargs, PyObject
     return res;
 }
 
-/* Would drain() return at once?  Nothing that is asked here runs Python. */
+/* Would drain() return at once, unless the transport is closing?  Nothing that is asked here runs Python. */
 static int
 writer_is_free(AfWriter *w)
 {
@@ -69,29 +69,41 @@ writer_is_free(AfWriter *w)
     if (w->transport == NULL || w->protocol == NULL || w->reader == NULL || !af_flow_is_free(st, w->protocol)) {
         return 0;
     }
-    if (w->reader != Py_None &&
-        (!af_reader_is_exact(st, w->reader) || af_is_set(((AfReader *)w->reader)->exception))) {
-        return 0;
+    return w->reader == Py_None ||
+           (af_reader_is_exact(st, w->reader) && !af_is_set(((AfReader *)w->reader)->exception));
+}
+
+/* transport.is_closing(), which sends what is held back: 0, 1 or -1. */
+static int
+writer_is_closing(AfWriter *w)
+{
+    PyObject *transport = Py_NewRef(w->transport), *res = NULL;
+    int closing;
+    if (af_likely(Py_IS_TYPE(transport, w->st->StreamType))) {
+        closing = af_transport_settle((AfTransport *)transport) < 0 ? -1 : ((AfTransport *)transport)->closing;
     }
-    return Py_IS_TYPE(w->transport, st->StreamType) && !((AfTransport *)w->transport)->closing;
+    else {
+        res = af_call_method(transport, "is_closing", NULL);
+        closing = res == NULL ? -1 : PyObject_IsTrue(res);
+    }
+    Py_DECREF(transport);
+    Py_XDECREF(res);
+    return closing;
 }
 
 static PySendResult
 writer_step_drain(AfCoro *c, PyObject **result)
 {
     AfWriter *w = (AfWriter *)c->self;
-    if (w->transport != NULL && Py_IS_TYPE(w->transport, w->st->StreamType)) {
-        /* as is_closing() does, which asyncio's drain() asks */
-        PyObject *transport = Py_NewRef(w->transport);
-        int rc = af_transport_settle((AfTransport *)transport);
-        Py_DECREF(transport);
-        if (rc < 0) {
+    if (af_likely(writer_is_free(w))) {
+        int closing = writer_is_closing(w);
+        if (closing < 0) {
             return PYGEN_ERROR;
         }
-    }
-    if (af_likely(writer_is_free(w))) {
-        *result = Py_NewRef(Py_None);
-        return PYGEN_RETURN;
+        if (af_likely(!closing && writer_is_free(w))) {
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
     }
     PyObject *drain = af_get_attr(w->st->asyncio_StreamWriter, "drain");
     PyObject *coro = drain == NULL ? NULL : PyObject_CallOneArg(drain, (PyObject *)w);

@@ -4,6 +4,8 @@
    protocol's methods, the SSLObject's, the transport below. */
 #include "tls/tls.h"
 
+#include "net/feed.h"
+
 /* ---- methods ---------------------------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -77,6 +79,7 @@ tls_take_protocol(AfTls *tls, PyObject *protocol)
         return -1;
     }
     tls->app_sink = af_sink_of(tls->st, protocol);
+    tls->app_feed = af_feeder_of(tls->st, protocol);
     tls->app_buffered = buffered && tls->app_sink == NULL;
     Py_XSETREF(tls->protocol, Py_NewRef(protocol));
     return 0;

@@ -15,6 +15,7 @@
 
 #include "core/handle.h"
 #include "net/data.h"
+#include "net/feed.h"
 #include "net/reading.h"
 #include "net/stream.h"
 
@@ -452,6 +453,23 @@ tls_deliver(void *whom, PyObject *data)
     return res == NULL ? -1 : 0;
 }
 
+/* The same straight into a stream reader, or by data_received() if that is not what it would do. */
+static int
+tls_deliver_feed(AfTls *tls, PyObject *buffer, size_t size)
+{
+    AfLoop *loop = tls->loop;
+    PyObject *protocol = Py_NewRef(tls->protocol);
+    int rc = af_feed(loop, tls->app_feed, protocol, PyBytes_AS_STRING(buffer), (Py_ssize_t)size);
+    if (rc == 0) {
+        rc = af_reading_deliver(loop, buffer, (Py_ssize_t)size, &tls->keeps, tls_deliver, tls);
+    }
+    else {
+        af_reading_give_back(loop, buffer);
+    }
+    Py_DECREF(protocol);
+    return rc < 0 ? -1 : 0;
+}
+
 /* The same to a protocol that is TLS again. */
 static int
 tls_deliver_sink(AfTls *tls, PyObject *buffer, size_t size)
@@ -488,6 +506,9 @@ tls_read_data(AfTls *tls)
         }
         else if (tls->app_sink != NULL) {
             rc = tls_deliver_sink(tls, buffer, size);
+        }
+        else if (tls->app_feed != NULL) {
+            rc = tls_deliver_feed(tls, buffer, size);
         }
         else {
             rc = af_reading_deliver(loop, buffer, (Py_ssize_t)size, &tls->keeps, tls_deliver, tls);

@@ -108,6 +108,7 @@ typedef struct AfTls {
     char app_writing_paused, app_reading_paused;        /* the protocol; by it */
     char app_buffered;
     AfSink *app_sink;           /* borrowed: the protocol, if it is TLS again */
+    af_feeder app_feed;         /* if its data goes into a stream reader, or NULL */
 } AfTls;
 
 /* What a transport is made with: borrowed. */

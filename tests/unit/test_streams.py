@@ -13,14 +13,13 @@ import socket
 import ssl
 import sys
 import weakref
-from pathlib import Path
 
 import pytest
+from _tls_pair import client_context, server_context
 from _turns import ADDRESS, BIG, EACH, settle, turn, until
 
 import asyncfast
 
-PEM = Path(__file__).with_name("localhost.pem")
 MODULES = EACH("module", [asyncio, asyncfast], ids=lambda module: module.__name__)
 
 
@@ -753,14 +752,11 @@ async def test_unix_sockets(loop, module, tmp_path):
 @MODULES
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio before 3.12 knows no server side of it")
 async def test_start_tls(loop, module):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(PEM)
-    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    trusting = client_context(check_hostname=False, verify_mode=ssl.CERT_NONE)
     async with Talk(module, loop) as talk:
         talk.writer.write(b"go\n")
         await talk.near.readline()
-        await asyncio.gather(talk.writer.start_tls(context), talk.near_writer.start_tls(trusting))
+        await asyncio.gather(talk.writer.start_tls(server_context()), talk.near_writer.start_tls(trusting))
         assert talk.near_writer.get_extra_info("cipher")
         for size in (10, 100_000):
             talk.near_writer.write(bytes(size) + b"\n")
@@ -876,6 +872,40 @@ def test_no_frame_per_chunk(loop, fed, module):
     seen = frames(lambda: each.send(b"more"))
     assert not {"data_received", "feed_data", "_wakeup_waiter"} & set(seen)
     assert loop.run_until_complete(task) == b"firstmore"
+
+
+@pytest.mark.only_asyncfast
+@MODULES
+def test_no_frame_per_chunk_over_tls(loop, module):
+    """Of asyncio's own streams those that the program calls, of ours none."""
+    async def meet(reader, writer):
+        while data := await reader.read(1000):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def begin():
+        server = await module.start_server(meet, "127.0.0.1", 0, ssl=server_context())
+        address = server.sockets[0].getsockname()
+        return server, await module.open_connection(*address, ssl=client_context(check_hostname=False))
+
+    async def talk():
+        for _ in range(3):
+            writer.write(b"x" * 100)
+            await writer.drain()
+            assert await reader.readexactly(100) == b"x" * 100
+
+    async def end():
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    server, (reader, writer) = loop.run_until_complete(begin())
+    seen = set(frames(lambda: loop.run_until_complete(talk())))
+    assert not {"data_received", "feed_data", "_wakeup_waiter"} & seen
+    assert not seen if module is asyncfast else {"read", "drain"} <= seen
+    loop.run_until_complete(end())
 
 
 @pytest.mark.only_asyncfast
