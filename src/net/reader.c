@@ -908,5 +908,6 @@ AF_API int
 af_reader_setup(PyObject *module, AfState *st)
 {
     st->ReaderType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &reader_spec, NULL);
-    return st->ReaderType == NULL || af_reader_add_hot(st->ReaderType) < 0 ? -1 : PyModule_AddObjectRef(module, "_StreamReader", (PyObject *)st->ReaderType);
+    return st->ReaderType == NULL || af_reader_add_hot(st->ReaderType) < 0
+               ? -1 : PyModule_AddObjectRef(module, "_StreamReader", (PyObject *)st->ReaderType);
 }

@@ -180,7 +180,7 @@ sockop_make(AfLoop *loop, const af_sockcall *call, PyObject *const *args, Py_ssi
     static PyObject *                                                                                                  \
     sockop_loop_##method(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)                     \
     {                                                                                                                  \
-        return sockop_make(loop, af_sockcall_of(AF_SOCK_##method), args, nargs, kwnames);                                         \
+        return sockop_make(loop, af_sockcall_of(AF_SOCK_##method), args, nargs, kwnames);                              \
     }
 AF_SOCKCALLS(SOCKOP_METHOD)
 #undef SOCKOP_METHOD

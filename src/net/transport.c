@@ -651,7 +651,8 @@ transport_set_write_buffer_limits(AfTransport *t, PyObject *args, PyObject *kwar
     static char *names[] = {"high", "low", NULL};
     PyObject *high = Py_None, *low = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:set_write_buffer_limits", names, &high, &low) ||
-        af_transport_send_held(t) < 0 || transport_set_limits(t, high, low) < 0 || (t->io.loop != NULL && af_transport_maybe_pause(t) < 0)) {
+        af_transport_send_held(t) < 0 || transport_set_limits(t, high, low) < 0 ||
+        (t->io.loop != NULL && af_transport_maybe_pause(t) < 0)) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -232,5 +232,6 @@ AF_API int
 af_writer_setup(PyObject *module, AfState *st)
 {
     st->WriterType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &writer_spec, NULL);
-    return st->WriterType == NULL || af_writer_add_hot(st->WriterType) < 0 ? -1 : PyModule_AddObjectRef(module, "_StreamWriter", (PyObject *)st->WriterType);
+    return st->WriterType == NULL || af_writer_add_hot(st->WriterType) < 0
+               ? -1 : PyModule_AddObjectRef(module, "_StreamWriter", (PyObject *)st->WriterType);
 }
