@@ -4,8 +4,6 @@
    protocol's methods, the SSLObject's, the transport below. */
 #include "tls/tls.h"
 
-#include "net/feed.h"
-
 /* ---- methods ---------------------------------------------------------------------------------------------------- */
 
 static PyObject *

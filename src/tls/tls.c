@@ -15,7 +15,6 @@
 
 #include "core/handle.h"
 #include "net/data.h"
-#include "net/feed.h"
 #include "net/reading.h"
 #include "net/stream.h"
 
