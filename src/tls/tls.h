@@ -4,9 +4,9 @@
 #define AF_TLS_TLS_H
 
 #include "core/loop.h"
-#include "net/feed.h"
 #include "net/backlog.h"
 #include "net/data.h"
+#include "net/feed.h"
 #include "net/sink.h"
 
 struct AfTls;
