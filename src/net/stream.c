@@ -10,6 +10,7 @@
 
 #include "net/backlog.h"
 #include "net/data.h"
+#include "net/feed.h"
 #include "net/reading.h"
 
 #include <sys/socket.h>
