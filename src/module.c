@@ -352,7 +352,7 @@ module_drop_recycled(AfState *st)
         {&st->futures, PyObject_GC_Del}, {&st->tasks, PyObject_GC_Del},       {&st->iters, PyObject_GC_Del},
         {&st->timers, PyObject_GC_Del},  {&st->sleeps, PyObject_GC_Del},      {&st->handles, PyObject_GC_Del},
         {&st->threadsafes, PyObject_GC_Del}, {&st->coros, PyObject_GC_Del},   {&st->chanops, PyObject_GC_Del},
-        {&st->stopiters, PyObject_GC_Del},
+        {&st->sockops, PyObject_GC_Del}, {&st->stopiters, PyObject_GC_Del},
     };
     for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
         void *item;

@@ -133,7 +133,9 @@ sockop_send(AfSockOp *s, PyObject *arg)
 static PyObject *
 sockop_tp_iternext(AfSockOp *s)
 {
-    return sockop_send(s, Py_None);
+    PyObject *result;
+    PySendResult how = sockop_am_send(s, Py_None, &result);
+    return af_next(s->loop->st, how, result);
 }
 
 static PyObject *
@@ -161,9 +163,15 @@ sockop_make(AfLoop *loop, const af_sockcall *call, PyObject *const *args, Py_ssi
         !call->take(&draft, args, nargs)) {
         return af_loop_inherited(loop, call->name, args, nargs, kwnames);
     }
-    AfSockOp *s = PyObject_GC_New(AfSockOp, st->SockOpType);
-    if (s == NULL) {
-        return NULL;
+    AfSockOp *s = af_freelist_pop(&st->sockops);
+    if (s != NULL) {
+        AF_REVIVE(s);
+    }
+    else {
+        s = PyObject_GC_New(AfSockOp, st->SockOpType);
+        if (s == NULL) {
+            return NULL;
+        }
     }
     memcpy((char *)s + sizeof(PyObject), (char *)&draft + sizeof(PyObject), sizeof(*s) - sizeof(PyObject));
     s->op.wake = sockop_wake;
@@ -263,6 +271,7 @@ static void
 sockop_tp_dealloc(AfSockOp *s)
 {
     PyTypeObject *type = Py_TYPE(s);
+    AfState *st = s->loop->st;
     if (s->stage == SOCKOP_NEW && PyObject_CallFinalizerFromDealloc((PyObject *)s) < 0) {
         return;
     }
@@ -276,8 +285,11 @@ sockop_tp_dealloc(AfSockOp *s)
     Py_XDECREF(s->peer);
     Py_XDECREF(s->sock);
     Py_XDECREF((PyObject *)s->loop);
-    PyObject_GC_Del(s);
-    Py_DECREF(type);
+    /* one that has been finalized would not be again in its next life */
+    if (PyObject_GC_IsFinalized((PyObject *)s) || !af_state_is_alive(type) || !af_freelist_push(&st->sockops, s)) {
+        PyObject_GC_Del(s);
+        Py_DECREF(type);
+    }
 }
 
 static PyMethodDef sockop_methods[] = {

@@ -205,7 +205,7 @@ typedef struct AfState {
     uint64_t task_counter;
     af_link loops;                      /* every AfLoop alive, by AfLoop.link */
     struct AfLoop *stepping;            /* borrowed: a loop that is stepping a task, or NULL; maybe another thread's */
-    af_freelist futures, tasks, iters, handles, threadsafes, timers, sleeps, coros, chanops, stopiters;
+    af_freelist futures, tasks, iters, handles, threadsafes, timers, sleeps, coros, chanops, sockops, stopiters;
 } AfState;
 
 AF_API AfState *af_state_of_module(PyObject *module);
