@@ -27,6 +27,14 @@ af_context_leave(AfLoop *loop)
     }
 }
 
+AF_API void
+af_context_take_back(AfLoop *loop, af_context_aside aside)
+{
+    af_context_leave(loop);
+    loop->entered = aside.entered;
+    Py_XSETREF(loop->runner, aside.runner);
+}
+
 /* The runner was changed, or somebody holds it: leave it to them. */
 AF_API void
 af_context_give_up(PyObject *runner, PyObject *pristine, char *shared)

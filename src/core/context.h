@@ -34,6 +34,24 @@ AF_API void af_context_give_up(PyObject *runner, PyObject *pristine, char *share
 AF_API int af_context_enter_slow(AfLoop *loop, PyObject *pristine);
 AF_API void af_context_leave(AfLoop *loop);
 
+/* The loop's runner and whether it is entered, while something is run from inside a callback or a step: other contexts may
+   be entered above that runner, so what is run there finds none, and makes its own. */
+typedef struct {
+    PyObject *runner;
+    char entered;
+} af_context_aside;
+
+static inline af_context_aside
+af_context_set_aside(AfLoop *loop)
+{
+    af_context_aside aside = {loop->runner, loop->entered};
+    loop->runner = NULL;
+    loop->entered = 0;
+    return aside;
+}
+
+AF_API void af_context_take_back(AfLoop *loop, af_context_aside aside);     /* leaves what was entered meanwhile */
+
 static inline PyObject *
 af_context_vars(PyObject *context)
 {

@@ -249,6 +249,16 @@ af_handle_run(AfHandle *h)
     return rc;
 }
 
+AF_API int
+af_handle_run_inside(AfHandle *h)
+{
+    AfLoop *loop = (AfLoop *)h->loop;
+    af_context_aside aside = af_context_set_aside(loop);
+    int rc = af_handle_run(h);
+    af_context_take_back(loop, aside);
+    return rc;
+}
+
 AF_API void
 af_handle_outlives(AfHandle *h)
 {
@@ -329,7 +339,7 @@ handle_cancelled(AfHandle *h, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_run(AfHandle *h, PyObject *Py_UNUSED(ignored))
 {
-    return af_handle_run(h) < 0 ? NULL : Py_NewRef(Py_None);
+    return af_handle_run_inside(h) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -686,7 +696,11 @@ threadsafe_handle_cancelled(AfThreadsafeHandle *h, PyObject *Py_UNUSED(ignored))
 static PyObject *
 threadsafe_handle_run(AfHandle *h, PyObject *Py_UNUSED(ignored))
 {
-    return af_handle_run_threadsafe(h) < 0 ? NULL : Py_NewRef(Py_None);
+    AfLoop *loop = (AfLoop *)h->loop;
+    af_context_aside aside = af_context_set_aside(loop);
+    int rc = af_handle_run_threadsafe(h);
+    af_context_take_back(loop, aside);
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static void

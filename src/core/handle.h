@@ -42,6 +42,7 @@ AF_API void af_timer_handle_settle(AfLoop *loop, AfTimerHandle *h);
 
 /* Run it.  0: done, errors went to the loop's exception handler; -1: SystemExit, KeyboardInterrupt, or worse. */
 AF_API int af_handle_run(AfHandle *h);
+AF_API int af_handle_run_inside(AfHandle *h);   /* by whoever is no turn of the loop, or is inside one */
 AF_API int af_handle_run_threadsafe(AfHandle *h);
 AF_API void af_handle_outlives(AfHandle *h);    /* the collector has to know: it has run, and somebody holds it; or it stays */
 

@@ -859,11 +859,12 @@ loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
     loop->since_poll = LOOP_POLL_MOST;      /* the first turn polls: programs count on stop(); run_forever() */
     loop->signal_check = LOOP_SIGNAL_STEP;
     Py_INCREF(loop);
+    af_context_aside aside = af_context_set_aside(loop);    /* it may be run from inside itself */
     do {
         rc = loop_turn(loop);
     } while (rc == 0 && !loop->stopping);
     loop->st->stepping = NULL;
-    af_context_leave(loop);
+    af_context_take_back(loop, aside);
     af_awaitval_leave(&mark);
     if (loop->told_current != NULL) {
         PyObject *raised = PyErr_GetRaisedException();
@@ -881,8 +882,9 @@ loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_run_once(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 {
+    af_context_aside aside = af_context_set_aside(loop);
     int rc = loop_turn(loop);
-    af_context_leave(loop);
+    af_context_take_back(loop, aside);
     if (rc == 0) {
         rc = af_loop_no_current(loop);
     }

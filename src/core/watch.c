@@ -439,8 +439,7 @@ af_watch_rouse(AfLoop *loop, int fd)
             rc = ((AfOp *)party)->wake((AfOp *)party);
         }
         else if (rc == 0) {
-            rc = af_handle_run((AfHandle *)party);
-            af_context_leave(loop);     /* whoever called us has a context entered below that one */
+            rc = af_handle_run_inside((AfHandle *)party);
             if (Py_REFCNT(party) > 1) {
                 af_handle_outlives((AfHandle *)party);
             }

@@ -310,3 +310,58 @@ def test_asyncio_s_handles_on_this_loop(loop):
     cancelled.cancel()
     turn(loop)
     assert calls == [1]
+
+
+# -- run by hand
+
+VAR = contextvars.ContextVar("VAR", default="-")
+
+
+def run_handle(loop, handle):
+    handle._run()
+
+
+def run_loop(loop, handle):
+    loop._run_once()
+
+
+@pytest.mark.parametrize("by_hand, where", [
+    (run_handle, "callback"), (run_handle, "task"), (run_handle, "outside"), (run_loop, "callback"), (run_loop, "outside")])
+@pytest.mark.parametrize("own", [False, True], ids=["", "own context"])
+def test_run_by_hand(loop, by_hand, where, own):
+    """What a handle's _run(), or the loop's _run_once(), runs inside a callback or a step leaves their context as it was."""
+    seen = []
+
+    def by_hand_twice():
+        for name in ("before", "after"):
+            by_hand(loop, loop.call_soon(lambda: seen.append((name, VAR.get()))))
+            seen.append(VAR.get())
+            VAR.set(VAR.get() + "!")
+
+    async def step():
+        by_hand_twice()
+        await asyncio.sleep(0)
+        seen.append(VAR.get())
+
+    async def others():
+        for _ in range(4):
+            await asyncio.sleep(0)
+        return VAR.get()
+
+    context = contextvars.copy_context()
+    context.run(VAR.set, "own")
+    kwargs = {"context": context} if own else {}
+    other = loop.create_task(others())
+    turn(loop)
+    if where == "callback":
+        loop.call_soon(by_hand_twice, **kwargs)
+    elif where == "task":
+        loop.create_task(step(), **kwargs)
+    else:
+        context.run(by_hand_twice) if own else contextvars.copy_context().run(by_hand_twice)
+    turn(loop, 8)
+    start = "own" if own else "-"
+    assert seen[:2] == [("before", start), start] and ("after", start + "!") in seen
+    if where == "task":
+        assert seen[-1] == start + "!!"
+    assert other.done() and other.result() == "-"
