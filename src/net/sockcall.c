@@ -82,7 +82,8 @@ sockcall_partly(PyObject *sock, Py_ssize_t size)
 static int
 recv_take(AfSockOp *s, PyObject *const *args, Py_ssize_t nargs)
 {
-    return nargs == 2 && sockcall_size(args[1], &s->size) && sockcall_partly(args[0], s->size);
+    /* socket.recv(0) waits for nothing, and asks nobody */
+    return nargs == 2 && sockcall_size(args[1], &s->size) && s->size > 0 && sockcall_partly(args[0], s->size);
 }
 
 static PySendResult
@@ -111,8 +112,11 @@ recv_into_attempt(AfSockOp *s, PyObject **result)
     if (af_data_room(s->arg, &view) < 0) {
         return PYGEN_ERROR;
     }
-    int partly = sockcall_partly(s->sock, view.len);
-    ssize_t n = af_recv_into(s->loop, sockcall_fd(s), view.buf, (size_t)view.len, partly, NULL, NULL);
+    ssize_t n = 0;              /* no room: as recv_into(), wait for nothing */
+    if (view.len > 0) {
+        int partly = sockcall_partly(s->sock, view.len);
+        n = af_recv_into(s->loop, sockcall_fd(s), view.buf, (size_t)view.len, partly, NULL, NULL);
+    }
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;

@@ -46,6 +46,23 @@ async def test_sizes(loop, pair, n):
     assert data == (bytes(range(256)) * 10)[:n]
 
 
+@pytest.mark.parametrize("kind_of_socket", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["stream", "datagrams"])
+async def test_nothing_asked_for(loop, kind_of_socket):
+    """As the socket's own methods: there is nothing to wait for, and what comes stays."""
+    left, right = socket.socketpair(socket.AF_UNIX, kind_of_socket)
+    with left, right:
+        left.setblocking(False)
+        for sent in (b"", b"x"):
+            if sent:
+                right.send(sent)
+            tasks = [loop.create_task(loop.sock_recv(left, 0)), loop.create_task(loop.sock_recv_into(left, bytearray()))]
+            await settle()
+            assert [task.done() and task.result() for task in tasks] == [b"", 0]
+        assert left.recv(10) == b"x"
+        right.close()
+        assert await loop.sock_recv(left, 0) == b"" and await loop.sock_recv_into(left, bytearray()) == 0
+
+
 @pytest.fixture
 def datagrams():
     """Two Unix sockets that take datagrams of more than 256 KiB."""
