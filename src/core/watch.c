@@ -8,20 +8,39 @@
 #include "core/handle.h"
 #include "rt/args.h"
 
-/* As selectors do: an int or something with fileno(); ValueError otherwise, or if that is negative: it is closed. */
+/* An int, or what int() makes of fileno(); ValueError if it cannot make any, as in selectors. */
+static PyObject *
+watch_number(PyObject *obj)
+{
+    if (PyLong_Check(obj)) {
+        return Py_NewRef(obj);
+    }
+    PyObject *fileno = af_call_method(obj, "fileno", NULL);
+    PyObject *number = fileno == NULL ? NULL : PyNumber_Long(fileno);
+    Py_XDECREF(fileno);
+    if (number == NULL && (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_TypeError) ||
+                           PyErr_ExceptionMatches(PyExc_ValueError))) {
+        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", obj);
+    }
+    return number;
+}
+
+/* ValueError if it is no file, or its number negative: it is closed; OverflowError if that is too big for a descriptor. */
 static int
 watch_fd(PyObject *obj)
 {
-    PyObject *number = PyLong_Check(obj) ? Py_NewRef(obj) : af_call_method(obj, "fileno", NULL);
-    int is_int = number != NULL && PyLong_Check(number);
-    int fd = is_int ? PyObject_AsFileDescriptor(number) : -1;
-    if (fd < 0 && is_int && PyErr_ExceptionMatches(PyExc_ValueError)) {
+    PyObject *number = watch_number(obj);
+    if (number == NULL) {
+        return -1;
+    }
+    int overflow, fd = -1;
+    if (PyLong_AsLongAndOverflow(number, &overflow) < 0 && overflow <= 0) {
         PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
     }
-    else if (fd < 0) {
-        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", obj);
+    else {
+        fd = PyObject_AsFileDescriptor(number);
     }
-    Py_XDECREF(number);
+    Py_DECREF(number);
     return fd;
 }
 
@@ -73,10 +92,13 @@ watch_free_if_idle(AfLoop *loop, AfFdWatch *w)
     }
 }
 
-/* The place of a closed object, which is found again by what it was registered as; NULL with ValueError, which is set. */
+/* The place of a closed object, which is found again by what it was registered as; NULL with the error that is set. */
 static AfFdWatch *
 watch_of_closed(AfLoop *loop, PyObject *obj)
 {
+    if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+        return NULL;
+    }
     for (int fd = 0; fd < loop->nwatches; fd++) {
         AfFdWatch *w = loop->watches[fd];
         if (w != NULL && w->named == obj) {
@@ -85,6 +107,18 @@ watch_of_closed(AfLoop *loop, PyObject *obj)
         }
     }
     return NULL;
+}
+
+/* The place of obj, open (its number is put into fd) or closed (-1).  NULL if there is none, or with an error set. */
+static AfFdWatch *
+watch_lookup(AfLoop *loop, PyObject *obj, int *fd)
+{
+    *fd = watch_fd(obj);
+    if (*fd < 0 && PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();      /* nobody waits for what cannot be a descriptor */
+        return NULL;
+    }
+    return *fd < 0 ? watch_of_closed(loop, obj) : watch_find(loop, *fd);
 }
 
 /* What nobody waits for is not registered: its object is returned, for the caller to let go of at last; or NULL. */
@@ -298,9 +332,9 @@ watch_remove(AfLoop *loop, unsigned what, PyObject *arg)
     if (loop->closed) {
         Py_RETURN_FALSE;
     }
-    int fd = watch_fd(arg);
-    AfFdWatch *w = fd < 0 ? watch_of_closed(loop, arg) : watch_find(loop, fd);
-    if (fd < 0 && w == NULL) {
+    int fd;
+    AfFdWatch *w = watch_lookup(loop, arg, &fd);
+    if (w == NULL && PyErr_Occurred()) {
         return NULL;
     }
     PyObject **slot = w == NULL ? NULL : watch_slot(w, what);
@@ -360,11 +394,12 @@ af_watch_bits(AfLoop *loop, PyObject *arg)
 AF_API PyObject *
 af_watch_owner(AfLoop *loop, PyObject *arg)
 {
-    int fd = watch_fd(arg);
-    if (fd < 0 && watch_of_closed(loop, arg) == NULL) {
+    int fd;
+    AfFdWatch *w = watch_lookup(loop, arg, &fd);
+    if (w == NULL && PyErr_Occurred()) {
         return NULL;
     }
-    AfIo *io = af_watch_owner_of(loop, fd);
+    AfIo *io = w == NULL || fd < 0 ? NULL : w->io;
     return Py_NewRef(io == NULL ? Py_None : (PyObject *)io);
 }
 

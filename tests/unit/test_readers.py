@@ -398,6 +398,63 @@ def test_an_object_whose_fileno_fails(loop):
             method(Closed(), print)
 
 
+class File:
+    """Something with fileno(), which says or raises what it is given."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def fileno(self):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class Number:
+    def __init__(self, number):
+        self.number = number
+
+    def __int__(self):
+        return self.number
+
+
+@pytest.mark.parametrize("kind_of_number", [str, float, Number])
+def test_fileno_gives_what_int_makes_a_number_of(loop, pair, kind_of_number):
+    left, right = pair
+    calls = []
+    loop.add_reader(File(kind_of_number(left.fileno())), lambda: calls.append(left.recv(10)))
+    right.send(b"x")
+    turns(loop, lambda: calls)
+    assert loop.remove_writer(File(kind_of_number(left.fileno()))) is False
+    assert loop.remove_reader(File(kind_of_number(left.fileno()))) is True
+    assert loop.remove_reader(left) is False
+
+
+@pytest.mark.parametrize("answer", ["x", None, (), AttributeError("x"), TypeError("x"), ValueError("x")])
+def test_fileno_gives_no_number(loop, answer):
+    for method, *args in ((loop.add_reader, print), (loop.remove_reader,), (loop._add_reader, print)):
+        with pytest.raises(ValueError, match="^Invalid file object: <.*File object at"):
+            method(File(answer), *args)
+
+
+def test_fileno_fails_otherwise(loop):
+    for method, *args in ((loop.add_reader, print), (loop.remove_reader,), (loop._add_reader, print)):
+        with pytest.raises(OSError, match="^gone$"):
+            method(File(OSError("gone")), *args)
+
+
+def test_a_number_too_big_for_a_descriptor(loop):
+    for number in (1 << 40, 1 << 80):
+        for fd in (number, File(number)):
+            with pytest.raises(OverflowError, match="^Python int too large to convert to C "):
+                loop.add_reader(fd, print)
+            assert loop.remove_reader(fd) is False
+        for fd in (-number, File(-number)):
+            for method, *args in ((loop.add_reader, print), (loop.remove_reader,)):
+                with pytest.raises(ValueError, match=f"^Invalid file descriptor: -{number}$"):
+                    method(fd, *args)
+
+
 def test_closed_without_removing(loop, loop_factory):
     """A user's mistake; the next socket with that number must still work."""
     left, right = socket.socketpair()
