@@ -8,6 +8,8 @@
 #include "core/handle.h"
 #include "rt/args.h"
 
+#include <fcntl.h>
+
 /* An int, or what int() makes of fileno(); ValueError if it cannot make any, as in selectors. */
 static PyObject *
 watch_number(PyObject *obj)
@@ -293,6 +295,10 @@ watch_add(AfLoop *loop, unsigned what, const char *method, PyObject *const *args
     }
     int fd = watch_fd(args[0]);
     if (fd >= 0 && watch_forget_closed(loop, fd, args[0]) < 0) {
+        return NULL;
+    }
+    if (fd >= loop->nwatches && fcntl(fd, F_GETFD) < 0) {   /* no room is made for just any number */
+        af_loop_oserror(-errno);
         return NULL;
     }
     AfFdWatch *w = fd < 0 ? watch_of_closed(loop, args[0]) : watch_make(loop, fd);

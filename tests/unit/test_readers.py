@@ -455,6 +455,14 @@ def test_a_number_too_big_for_a_descriptor(loop):
                     method(fd, *args)
 
 
+def test_a_number_of_no_descriptor(loop):
+    """However big, it takes neither time nor memory."""
+    for number in ((1 << 31) - 1, 1 << 30):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            loop.add_writer(number, print)
+        assert loop.remove_writer(number) is False
+
+
 def test_closed_without_removing(loop, loop_factory):
     """A user's mistake; the next socket with that number must still work."""
     left, right = socket.socketpair()
