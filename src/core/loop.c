@@ -21,10 +21,9 @@
 
 #include <math.h>
 
-/* A busy loop polls before a turn if the last poll was AF_TICKS_SHORT ago or LOOP_POLL_MOST callbacks have run since: an
+/* A busy loop polls before a turn if the last poll was AF_TICKS_SHORT ago or AF_LOOP_POLL_MOST callbacks have run since: an
    event waits at most about 100 us behind short callbacks, and one turn behind long ones; a poll costs a busy loop a few
    nanoseconds a callback (bench: call_soon_chain). */
-#define LOOP_POLL_MOST 256
 /* A poll that does not wait keeps the interpreter's lock: Python code hands it over once another thread has waited for a
    switch interval.  Callbacks that are C all the way down do not, so the poll does after several intervals, when the
    other thread has surely asked.  Sooner would starve it: it wakes, finds the lock taken again and begins to wait anew. */
@@ -631,7 +630,10 @@ loop_wait(AfLoop *loop)
     int n = loop->polled = loop_poll(loop, timeout);
     loop->polled_at = af_clock_ns();
     loop->polled_ticks = af_ticks();
-    loop->since_poll = n == loop->poll.most ? LOOP_POLL_MOST : 0;   /* a full array: there are more, poll next turn */
+    loop->since_poll = 0;
+    if (n == loop->poll.most) {     /* a full array: there are more */
+        af_loop_poll_next(loop);
+    }
     /* a signal may be what woke us, and its Python handler has to run before we go back to sleep */
     return n < 0 || PyErr_CheckSignals() < 0 ? -1 : 0;
 }
@@ -836,7 +838,7 @@ loop_run_ready(AfLoop *loop)
 static int
 loop_turn(AfLoop *loop)
 {
-    int due = af_ring_len(&loop->ready) == 0 || loop->since_poll >= LOOP_POLL_MOST ||
+    int due = af_ring_len(&loop->ready) == 0 || loop->since_poll >= AF_LOOP_POLL_MOST ||
               af_ticks() - loop->polled_ticks >= AF_TICKS_SHORT;
     if (due && loop_wait(loop) < 0) {
         return -1;
@@ -856,7 +858,7 @@ loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
     int rc;
     af_awaitval_enter(loop->st, loop->await_values, &mark);
     loop->st->stepping = NULL;
-    loop->since_poll = LOOP_POLL_MOST;      /* the first turn polls: programs count on stop(); run_forever() */
+    af_loop_poll_next(loop);        /* programs count on stop(); run_forever() */
     loop->signal_check = LOOP_SIGNAL_STEP;
     Py_INCREF(loop);
     af_context_aside aside = af_context_set_aside(loop);    /* it may be run from inside itself */
@@ -1327,7 +1329,6 @@ af_loop_setup(PyObject *module, AfState *st)
     return st->LoopType == NULL ? -1 : PyModule_AddType(module, st->LoopType);
 }
 
-#undef LOOP_POLL_MOST
 #undef LOOP_RELEASE_NS
 #undef LOOP_SIGNAL_STEP
 #undef LOOP_AHEAD

@@ -94,6 +94,14 @@ af_loop_stepping(const AfState *st)
     return loop != NULL && loop->thread == PyThread_get_thread_ident() ? loop : NULL;
 }
 
+/* The next turn polls, however busy the loop is. */
+#define AF_LOOP_POLL_MOST 256
+static inline void
+af_loop_poll_next(AfLoop *loop)
+{
+    loop->since_poll = AF_LOOP_POLL_MOST;
+}
+
 #define AF_READ_SIZE ((size_t)256 * 1024)
 AF_API char *af_loop_room(AfLoop *loop);         /* AF_READ_SIZE bytes, for as long as no Python runs; NULL: MemoryError */
 

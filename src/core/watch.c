@@ -262,6 +262,7 @@ watch_want_more(AfLoop *loop, AfFdWatch *w, unsigned what)
         watch_free_if_idle(loop, w);
         return af_loop_oserror(rc);
     }
+    af_loop_poll_next(loop);    /* what is there already comes in the next turn, as on asyncio */
     return 0;
 }
 
@@ -548,8 +549,11 @@ af_io_want(AfIo *io, unsigned want)
     AfFdWatch *w = io->watch;
     unsigned before = io->want;
     unsigned gained = want & ~before;
-    if (gained && watch_want_more(loop, w, want) < 0) {
-        return -1;
+    if (gained) {
+        if (watch_want_more(loop, w, want) < 0) {
+            return -1;
+        }
+        af_loop_poll_next(loop);    /* the kernel may not have been told that it stopped: data may be there */
     }
     io->want = want;
     watch_sum_owners(w);

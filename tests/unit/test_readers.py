@@ -10,7 +10,7 @@ import time
 import weakref
 
 import pytest
-from _turns import EACH, turn
+from _turns import EACH, settle, turn
 
 
 @pytest.fixture
@@ -705,6 +705,36 @@ def test_an_event_waits_one_turn_behind_long_callbacks(loop):
     os.close(reader)
     os.close(writer)
     assert 100 <= len(turns_after_write) <= 102
+
+
+@EACH("who", ["reader", "transport", "resumed"])
+async def test_what_is_there_already_is_found_in_the_next_turn(loop, pair, who):
+    """However busy the loop is: data that lies there comes before what the program starts next."""
+    left, right = pair
+    received = []
+
+    class Receiver(asyncio.Protocol):
+        def data_received(self, data):
+            received.append(data)
+
+    if who == "resumed":
+        transport, _ = await loop.connect_accepted_socket(Receiver, left)
+        transport.pause_reading()
+    await asyncio.sleep(1e-9)       # it has just polled
+    right.send(b"x")
+    if who == "reader":
+        loop.add_reader(left, lambda: received.append(left.recv(1)))
+    elif who == "transport":
+        transport, _ = await loop.connect_accepted_socket(Receiver, left)
+    else:
+        transport.resume_reading()
+    await settle(2)
+    assert received == [b"x"]
+    if who == "reader":
+        loop.remove_reader(left)
+    else:
+        transport.close()
+        await settle()
 
 
 def test_closed_while_a_duplicate_lives(loop):
