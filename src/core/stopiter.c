@@ -19,6 +19,10 @@ typedef struct {
 AF_API void
 af_set_stop_iteration(PyObject *value)
 {
+    if (value == Py_None) {
+        PyErr_SetNone(PyExc_StopIteration);     /* without arguments, as of any coroutine or future */
+        return;
+    }
     PyObject *args = PyTuple_Pack(1, value);
     PyObject *stop = args == NULL ? NULL : STOPITER_BASE->tp_new(STOPITER_BASE, args, NULL);
     Py_XDECREF(args);

@@ -963,3 +963,18 @@ async def test_results_are_let_go(loop):
 
     gone = weakref.ref(await result())
     assert gone() is None
+
+
+@pytest.mark.parametrize("result, args", [(None, ()), (1, (1,)), ((), ((),)), ((1, 2), ((1, 2),))])
+def test_driven_by_hand(loop, result, args):
+    """What send() and next() raise when the result is there."""
+    future = loop.create_future()
+    future.set_result(result)
+
+    async def wait():
+        return await future
+
+    for drive in (lambda: future.__await__().send(None), lambda: next(iter(future)), lambda: wait().send(None)):
+        with pytest.raises(StopIteration) as caught:
+            drive()
+        assert caught.value.args == args and caught.value.value == result
