@@ -293,17 +293,20 @@ def transport_unclosed(transport):
 
 def transport_repr(transport):
     info = [type(transport).__name__]
+    loop = transport._loop
+    alive = loop is not None and not loop.is_closed()
+    if alive:
+        size = transport.get_write_buffer_size()    # first: has what is held back sent, which may end the transport
     if not transport._has_fd:
         info.append("closed")
     elif transport._closing:
         info.append("closing")
     info.append(f"fd={transport._sock_fd}")
-    loop = transport._loop
-    if loop is not None and not loop.is_closed():
+    if alive:
         watched = loop._watched(transport._sock_fd)
         info.append("read=polling" if watched & 1 else "read=idle")
         state = "polling" if watched & 2 else "idle"
-        info.append(f"write=<{state}, bufsize={transport.get_write_buffer_size()}>")
+        info.append(f"write=<{state}, bufsize={size}>")
     return f"<{' '.join(info)}>"
 
 

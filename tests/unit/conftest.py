@@ -89,9 +89,8 @@ class Connection(KeepsSocketWeakly):
 
     def facts(self):
         t = self.transport
-        closing = t.is_closing()        # first: sends what is held back, and so finds out whether the peer has gone
         text = repr(t).replace("_SelectorSocketTransport", "SocketTransport").replace(f"fd={self.fd}", "fd=...")
-        return (text, closing, t.is_reading(), t.get_write_buffer_size(), t.get_write_buffer_limits(),
+        return (text, t.is_closing(), t.is_reading(), t.get_write_buffer_size(), t.get_write_buffer_limits(),
                 type(t.get_protocol()).__name__, self.calls[:])
 
     def end(self):

@@ -1217,6 +1217,22 @@ def test_repr(both):
     assert texts["lost"] == "<SocketTransport closed fd=...>"
 
 
+def test_repr_knows_that_the_peer_has_gone(both):
+    """From the write that found out: what is held back is sent before any part of the text is put down."""
+    def play(connect):
+        connection = connect()
+        connection.peer.shutdown(socket.SHUT_RD)
+        turn(connection.loop, 2)
+
+        def callback():
+            connection.write(b"x")
+            return connection.facts()[0]
+
+        return connection.do(callback)
+
+    assert both(play) == "<SocketTransport closing fd=... read=idle write=<idle, bufsize=0>>"
+
+
 def test_repr_when_the_loop_is_closed(loop, connect, kind):
     connection = connect()
     connection.pause_reading()
