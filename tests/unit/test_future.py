@@ -974,7 +974,9 @@ def test_driven_by_hand(loop, result, args):
     async def wait():
         return await future
 
-    for drive in (lambda: future.__await__().send(None), lambda: next(iter(future)), lambda: wait().send(None)):
+    late = result is None and type(future) is asyncio.Future and sys.version_info >= (3, 14)    # which gives it an argument
+    for drive, args in ((lambda: future.__await__().send(None), (None,) if late else args),
+                        (lambda: next(iter(future)), (None,) if late else args), (lambda: wait().send(None), args)):
         with pytest.raises(StopIteration) as caught:
             drive()
         assert caught.value.args == args and caught.value.value == result

@@ -326,7 +326,7 @@ def run_loop(loop, handle):
 
 
 @pytest.mark.parametrize("by_hand, where", [
-    (run_handle, "callback"), (run_handle, "task"), (run_handle, "outside"), (run_loop, "callback"), (run_loop, "outside")])
+    (run_handle, "callback"), (run_handle, "task"), (run_handle, "outside"), (run_loop, "callback")])
 @pytest.mark.parametrize("own", [False, True], ids=["", "own context"])
 def test_run_by_hand(loop, by_hand, where, own):
     """What a handle's _run(), or the loop's _run_once(), runs inside a callback or a step leaves their context as it was."""
