@@ -249,14 +249,20 @@ af_handle_run(AfHandle *h)
     return rc;
 }
 
-AF_API int
-af_handle_run_inside(AfHandle *h)
+static int
+handle_run_aside(AfHandle *h, int (*run)(AfHandle *))
 {
     AfLoop *loop = (AfLoop *)h->loop;
     af_context_aside aside = af_context_set_aside(loop);
-    int rc = af_handle_run(h);
+    int rc = run(h);
     af_context_take_back(loop, aside);
     return rc;
+}
+
+AF_API int
+af_handle_run_inside(AfHandle *h)
+{
+    return handle_run_aside(h, af_handle_run);
 }
 
 AF_API void
@@ -696,11 +702,7 @@ threadsafe_handle_cancelled(AfThreadsafeHandle *h, PyObject *Py_UNUSED(ignored))
 static PyObject *
 threadsafe_handle_run(AfHandle *h, PyObject *Py_UNUSED(ignored))
 {
-    AfLoop *loop = (AfLoop *)h->loop;
-    af_context_aside aside = af_context_set_aside(loop);
-    int rc = af_handle_run_threadsafe(h);
-    af_context_take_back(loop, aside);
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return handle_run_aside(h, af_handle_run_threadsafe) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static void

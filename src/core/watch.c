@@ -402,11 +402,10 @@ AF_API PyObject *
 af_watch_owner(AfLoop *loop, PyObject *arg)
 {
     int fd;
-    AfFdWatch *w = watch_lookup(loop, arg, &fd);
-    if (w == NULL && PyErr_Occurred()) {
+    if (watch_lookup(loop, arg, &fd) == NULL && PyErr_Occurred()) {
         return NULL;
     }
-    AfIo *io = w == NULL || fd < 0 ? NULL : w->io;
+    AfIo *io = af_watch_owner_of(loop, fd);
     return Py_NewRef(io == NULL ? Py_None : (PyObject *)io);
 }
 
