@@ -21,9 +21,6 @@
 
 #include <math.h>
 
-/* A busy loop polls before a turn if the last poll was AF_TICKS_SHORT ago or AF_LOOP_POLL_MOST callbacks have run since: an
-   event waits at most about 100 us behind short callbacks, and one turn behind long ones; a poll costs a busy loop a few
-   nanoseconds a callback (bench: call_soon_chain). */
 /* A poll that does not wait keeps the interpreter's lock: Python code hands it over once another thread has waited for a
    switch interval.  Callbacks that are C all the way down do not, so the poll does after several intervals, when the
    other thread has surely asked.  Sooner would starve it: it wakes, finds the lock taken again and begins to wait anew. */
@@ -604,7 +601,10 @@ loop_batch(const AfLoop *loop, int n)
         most = (int)((size_t)n * LOOP_UNREAD_BYTES / loop->unread);
         return most < LOOP_UNREAD_LEAST ? LOOP_UNREAD_LEAST : most;
     }
-    return n < most || loop->unread > LOOP_UNREAD_BYTES / 2 ? most : most > AF_POLL_BATCH / 2 ? AF_POLL_BATCH : 2 * most;
+    if (n == most && loop->unread <= LOOP_UNREAD_BYTES / 2) {
+        most *= 2;              /* so many were there, and little came of them */
+    }
+    return most < AF_POLL_BATCH ? most : AF_POLL_BATCH;
 }
 
 /* Poll: until the first deadline if there is nothing to run, just a look if there is. */
