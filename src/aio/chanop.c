@@ -63,14 +63,8 @@ chanop_check(AfChanOp *op, PyObject *arg)
         }
         return 0;
     case AF_CHANOP_WAITING:
-        if (af_unlikely(op->park.waiting)) {
+        if (af_unlikely(af_park_outcome(&op->park) < 0)) {
             chanop_finish(op);
-            PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
-            return -1;
-        }
-        if (af_unlikely(op->park.cancelled)) {
-            chanop_finish(op);
-            PyErr_SetNone(op->park.st->CancelledError);
             return -1;
         }
         return 0;

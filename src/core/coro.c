@@ -110,12 +110,7 @@ coro_awaited(AfCoro *c, PyObject *arg, PyObject **result)
 {
     PySendResult how = PYGEN_NEXT;
     if (af_likely(c->park.begun)) {
-        if (af_unlikely(c->park.waiting)) {
-            PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
-            how = PYGEN_ERROR;
-        }
-        else if (af_unlikely(c->park.cancelled)) {
-            PyErr_SetNone(c->park.st->CancelledError);
+        if (af_park_outcome(&c->park) < 0) {
             how = PYGEN_ERROR;
         }
         else if (af_unlikely(c->error != NULL)) {

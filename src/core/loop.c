@@ -703,7 +703,7 @@ loop_run_entry(AfLoop *loop, PyObject *obj, int kind)
     case AF_ENTRY_HANDLE:
         return af_handle_run((AfHandle *)obj);
     case AF_ENTRY_WAKE:
-        return ((AfOp *)obj)->wake((AfOp *)obj);
+        return af_op_wake((AfOp *)obj);
     case AF_ENTRY_THREADSAFE:
         return af_handle_run_threadsafe((AfHandle *)obj);
     default:

@@ -131,6 +131,18 @@ af_park_cancel(AfPark *p)
     return rc < 0 ? -1 : 1;
 }
 
+AF_API int
+af_park_raise(const AfPark *p)
+{
+    if (p->waiting) {
+        PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+    }
+    else {
+        PyErr_SetNone(p->st->CancelledError);
+    }
+    return -1;
+}
+
 /* ---- as a future, for other drivers ------------------------------------------------------------------------------ */
 
 static PyObject *

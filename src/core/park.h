@@ -49,6 +49,15 @@ AF_API int af_park_wake_next(AfPark *p);
 /* Nobody is woken, and nothing will wake it. */
 AF_API void af_park_forget(AfPark *p);
 
+AF_API int af_park_raise(const AfPark *p);      /* -1 */
+
+/* Whoever waited goes on: 0; or -1, with CancelledError if it was cancelled, RuntimeError if nothing has woken it. */
+static inline int
+af_park_outcome(const AfPark *p)
+{
+    return af_likely(!p->waiting && !p->cancelled) ? 0 : af_park_raise(p);
+}
+
 /* The waiter goes on, with CancelledError.  1; 0: it had been woken already; -1. */
 AF_API int af_park_cancel(AfPark *p);
 

@@ -205,18 +205,30 @@ watch_take(AfFdWatch *w, unsigned what, PyObject *taken[2])
     w->ops &= ~what;
 }
 
-/* They are not waited for any more: handles are cancelled, operations (those in ops) never wake.  0 or -1. */
-static int
-watch_drop(AfLoop *loop, PyObject *taken[2], unsigned ops)
+/* The table's reference to party, or to nobody (NULL), ends. */
+static void
+watch_let_go(PyObject *party, int is_op)
 {
-    int rc = 0;
-    for (int i = 0; i < 2; i++) {
-        if (taken[i] != NULL && !(ops & (i == 0 ? AF_READ : AF_WRITE)) && watch_cancel_handle(loop, taken[i]) < 0) {
-            rc = -1;
-        }
-        Py_XDECREF(taken[i]);
+    if (is_op) {
+        ((AfOp *)party)->park.held = 0;
     }
+    Py_XDECREF(party);
+}
+
+/* The same, and nothing comes of it any more: a handle is cancelled, an operation never wakes.  0 or -1. */
+static int
+watch_drop(AfLoop *loop, PyObject *party, int is_op)
+{
+    int rc = party == NULL || is_op ? 0 : watch_cancel_handle(loop, party);
+    watch_let_go(party, is_op);
     return rc;
+}
+
+static int
+watch_drop_both(AfLoop *loop, PyObject *taken[2], unsigned ops)
+{
+    int rc = watch_drop(loop, taken[0], ops & AF_READ);
+    return watch_drop(loop, taken[1], ops & AF_WRITE) < 0 ? -1 : rc;
 }
 
 /* Somebody comes with fd, as obj.  If another is registered as fd, that may have been closed, and the number given out again:
@@ -242,7 +254,7 @@ watch_forget_closed(AfLoop *loop, int fd, PyObject *obj)
         af_poll_forget(&loop->poll, &w->watcher);
         watch_want_less(loop, w);
         watch_free_if_idle(loop, w);
-        rc = watch_drop(loop, handles, 0);
+        rc = watch_drop_both(loop, handles, 0);
     }
     Py_DECREF(named);
     return rc;
@@ -272,12 +284,10 @@ watch_put(AfLoop *loop, AfFdWatch *w, unsigned what, PyObject *party, int is_op)
 {
     PyObject **slot = watch_slot(w, what);
     PyObject *old = *slot;
-    int was_op = w->ops & what;
+    int was_op = (w->ops & what) != 0;
     *slot = party;
     w->ops = is_op ? w->ops | what : w->ops & ~what;
-    int rc = old == NULL || was_op ? 0 : watch_cancel_handle(loop, old);
-    Py_XDECREF(old);
-    return rc;
+    return watch_drop(loop, old, was_op);
 }
 
 static PyObject *
@@ -349,14 +359,13 @@ watch_remove(AfLoop *loop, unsigned what, PyObject *arg)
         Py_RETURN_FALSE;
     }
     PyObject *old = *slot;
-    int was_op = w->ops & what;
+    int was_op = (w->ops & what) != 0;
     *slot = NULL;
     w->ops &= ~what;
     PyObject *named = watch_take_name(w);
     watch_want_less(loop, w);
     watch_free_if_idle(loop, w);
-    int rc = was_op ? 0 : watch_cancel_handle(loop, old);
-    Py_DECREF(old);
+    int rc = watch_drop(loop, old, was_op);
     Py_XDECREF(named);
     return rc < 0 ? NULL : Py_NewRef(Py_True);
 }
@@ -418,13 +427,32 @@ af_watch_owner_of(AfLoop *loop, int fd)
     return w == NULL ? NULL : w->io;
 }
 
-AF_API int
-af_op_wait(AfLoop *loop, AfOp *op, PyObject *sock, int fd, unsigned what)
+/* Out of the table; the reference is still the park's. */
+static void
+op_leave(AfPark *p)
 {
-    if (watch_forget_closed(loop, fd, sock) < 0) {
+    AfOp *op = (AfOp *)p;
+    AfLoop *loop = (AfLoop *)p->loop;
+    AfFdWatch *w = watch_find(loop, op->fd);
+    PyObject **slot = w == NULL ? NULL : watch_slot(w, op->what);
+    if (slot == NULL || *slot != (PyObject *)op) {
+        return;
+    }
+    *slot = NULL;
+    w->ops &= ~op->what;
+    PyObject *named = watch_take_name(w);
+    watch_want_less_lazily(loop, w);
+    watch_free_if_idle(loop, w);
+    Py_XDECREF(named);
+}
+
+AF_API int
+af_op_wait(AfLoop *loop, AfOp *op, PyObject *sock)
+{
+    if (watch_forget_closed(loop, op->fd, sock) < 0) {
         return -1;
     }
-    AfFdWatch *w = watch_make(loop, fd);
+    AfFdWatch *w = watch_make(loop, op->fd);
     PyObject *ref = w == NULL ? NULL : PyWeakref_NewRef(sock, NULL);
     if (ref == NULL) {
         if (w != NULL) {
@@ -437,24 +465,43 @@ af_op_wait(AfLoop *loop, AfOp *op, PyObject *sock, int fd, unsigned what)
         w->sock_ref = Py_NewRef(ref);
     }
     Py_DECREF(ref);
-    return watch_want_more(loop, w, what) < 0 ? -1 : watch_put(loop, w, what, Py_NewRef((PyObject *)op), 1);
+    if (watch_want_more(loop, w, op->what) < 0) {
+        return -1;
+    }
+    op->park.forget = op_leave;
+    op->park.held = 1;
+    af_park_begin_steal(&op->park, Py_NewRef((PyObject *)loop));
+    return watch_put(loop, w, op->what, Py_NewRef((PyObject *)op), 1);
 }
 
-AF_API void
-af_op_forget(AfLoop *loop, AfOp *op, int fd, unsigned what)
+AF_API int
+af_op_wake(AfOp *op)
 {
-    AfFdWatch *w = watch_find(loop, fd);
-    PyObject **slot = w == NULL ? NULL : watch_slot(w, what);
-    if (slot == NULL || *slot != (PyObject *)op) {
-        return;
+    if (!op->park.waiting) {
+        return 0;
     }
-    *slot = NULL;
-    w->ops &= ~what;
-    PyObject *named = watch_take_name(w);
-    watch_want_less_lazily(loop, w);
-    watch_free_if_idle(loop, w);
-    Py_DECREF(op);          /* the caller holds another */
-    Py_XDECREF(named);
+    AfLoop *loop = (AfLoop *)op->park.loop;
+    AfFdWatch *w = watch_find(loop, op->fd);
+    if (w != NULL) {
+        w->woken = loop->turns;
+    }
+    op_leave(&op->park);
+    return af_park_wake(&op->park, 0);
+}
+
+/* 0, or -1 as of a callback. */
+static int
+watch_run(PyObject *party, int is_op)
+{
+    if (is_op) {
+        ((AfOp *)party)->park.held = 0;     /* the reference is the caller's now */
+        return af_park_wake((AfPark *)party, 0);
+    }
+    int rc = af_handle_run_inside((AfHandle *)party);
+    if (Py_REFCNT(party) > 1) {
+        af_handle_outlives((AfHandle *)party);
+    }
+    return rc;
 }
 
 AF_API int
@@ -472,20 +519,11 @@ af_watch_rouse(AfLoop *loop, int fd)
     watch_free_if_idle(loop, w);
     int rc = 0;
     for (int i = 0; i < 2; i++) {
-        PyObject *party = parties[i];
-        if (party == NULL) {
-            continue;
+        int is_op = (ops & (i == 0 ? AF_READ : AF_WRITE)) != 0;
+        if (rc == 0 && parties[i] != NULL) {
+            rc = watch_run(parties[i], is_op);
         }
-        if (rc == 0 && ops & (i == 0 ? AF_READ : AF_WRITE)) {
-            rc = ((AfOp *)party)->wake((AfOp *)party);
-        }
-        else if (rc == 0) {
-            rc = af_handle_run_inside((AfHandle *)party);
-            if (Py_REFCNT(party) > 1) {
-                af_handle_outlives((AfHandle *)party);
-            }
-        }
-        Py_DECREF(party);
+        watch_let_go(parties[i], is_op);
     }
     Py_XDECREF(named);
     return rc;
@@ -504,7 +542,7 @@ watch_oust(AfLoop *loop, AfFdWatch *w, unsigned what)
     unsigned ops = w->ops;
     watch_take(w, what, ousted);
     PyObject *named = watch_take_name(w);
-    int rc = watch_drop(loop, ousted, ops);
+    int rc = watch_drop_both(loop, ousted, ops);
     Py_XDECREF(named);
     return rc;
 }
@@ -665,7 +703,8 @@ af_watch_dispatch(AfLoop *loop, const af_event *events, int n)
         if (events[i].events & AF_WRITE && watch_push(loop, w, AF_WRITE, w->writer, AF_ENTRY_WRITE) < 0) {
             return -1;
         }
-        if (w->watcher.have & ~w->watcher.want) {
+        /* what lies there still may be what an operation was woken for: its task runs in this turn */
+        if (w->watcher.have & ~w->watcher.want && w->woken != loop->turns) {
             watch_want_less(loop, w);
             watch_free_if_idle(loop, w);
         }
@@ -726,8 +765,8 @@ af_watch_forget_all(AfLoop *loop)
                 Py_DECREF(io);
             }
         }
-        Py_XDECREF(w->reader);
-        Py_XDECREF(w->writer);
+        watch_let_go(w->reader, w->ops & AF_READ);
+        watch_let_go(w->writer, w->ops & AF_WRITE);
         Py_XDECREF(w->named);
         Py_XDECREF(w->sock_ref);
         PyMem_Free(w);

@@ -11,7 +11,7 @@
 #ifndef AF_CORE_WATCH_H
 #define AF_CORE_WATCH_H
 
-#include "core/loop.h"
+#include "core/park.h"
 
 /* The beginning of whatever owns an fd. */
 typedef struct AfIo {
@@ -30,16 +30,19 @@ typedef struct AfIo {
     char is_held;
 } AfIo;
 
-/* The beginning of an operation that waits for an fd. */
+/* The beginning of an operation that waits for an fd: a park, which is woken when that is ready. */
 typedef struct AfOp {
-    PyObject_HEAD
-    int (*wake)(struct AfOp *op);       /* it is ready: no longer in the table; 0 or -1 */
+    AF_PARK_HEAD;
+    int fd;
+    unsigned what;              /* AF_READ or AF_WRITE */
 } AfOp;
 
 typedef struct AfFdWatch {
     af_watcher watcher;
-    PyObject *reader, *writer;  /* handles or, as ops says, operations; or NULL */
+    PyObject *reader, *writer;  /* handles or, as ops says, operations (the reference is the one by which a park is held);
+                                   or NULL */
     unsigned ops;               /* AF_READ: reader is an AfOp; AF_WRITE: writer is */
+    uint64_t woken;             /* AfLoop.turns when one was woken at last */
     PyObject *named;            /* what add_reader() or add_writer() was given, by which remove_reader() finds it once it
                                    is closed; NULL: an int, or nobody waits any more */
     PyObject *sock_ref;         /* a weak reference to the socket that operations watch it for, or NULL */
@@ -54,9 +57,10 @@ AF_API int af_io_claim(AfIo *io, AfLoop *loop, int fd);
 AF_API int af_io_want(AfIo *io, unsigned want);
 AF_API void af_io_release(AfIo *io);                        /* before fd is closed */
 
-/* op waits for what (AF_READ or AF_WRITE) of sock, whose fd it is; whoever waited is pushed aside, as by add_reader(). */
-AF_API int af_op_wait(AfLoop *loop, AfOp *op, PyObject *sock, int fd, unsigned what);      /* 0 or -1 */
-AF_API void af_op_forget(AfLoop *loop, AfOp *op, int fd, unsigned what);
+/* op, which is to be yielded, waits for op->what of sock, whose fd op->fd is; whoever waited is pushed aside, as by
+   add_reader().  0 or -1. */
+AF_API int af_op_wait(AfLoop *loop, AfOp *op, PyObject *sock);
+AF_API int af_op_wake(AfOp *op);                            /* its fd is ready; 0 or -1 */
 /* fd has been closed by its owner: whoever else waits for it is woken, and finds out.  0, or -1 as of a callback. */
 AF_API int af_watch_rouse(AfLoop *loop, int fd);
 AF_API AfIo *af_watch_owner_of(AfLoop *loop, int fd);      /* borrowed, or NULL */

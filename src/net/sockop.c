@@ -1,9 +1,9 @@
 /* The loop's sock_...() methods, as one object each.
 
    asyncio's are coroutines that try the call, and on EAGAIN add a reader or writer with a handle, a future and a done
-   callback.  Here the coroutine is one object: it tries (sockcall.c), and waits for the fd by itself, with only a future for
-   the task to wait on.  What is received or accepted is taken when the awaiting task runs, so that a cancellation loses
-   nothing.
+   callback.  Here the coroutine is one object: it tries (sockcall.c), and is itself what waits for the fd (core/watch.h) and what
+   the task waits on (core/park.h).  What is received or accepted is taken when the awaiting task runs, so that a
+   cancellation loses nothing.
 
    Only for plain socket.socket objects on a loop that is not in debug mode; everything else, wrong arguments included, is
    asyncio's own method, inherited.
@@ -11,27 +11,19 @@
    Belongs to its loop's thread.  Runs Python: buffers' owners, audit hooks, dropped references. */
 #include "net/sockop.h"
 
-#include "core/future.h"
 #include "net/transport.h"
 
 enum { SOCKOP_NEW, SOCKOP_WAITING, SOCKOP_DONE };
-
-static unsigned
-sockop_direction(const AfSockOp *s)
-{
-    return s->call->direction;
-}
 
 /* ---- waiting ---------------------------------------------------------------------------------------------------- */
 
 static void
 sockop_stop_waiting(AfSockOp *s)
 {
-    if (s->fd >= 0) {
-        af_op_forget(s->loop, &s->op, s->fd, sockop_direction(s));
-        s->fd = -1;
+    if (s->op.park.begun) {
+        af_park_forget(&s->op.park);
+        s->op.park.begun = 0;
     }
-    Py_CLEAR(s->waiter);
 }
 
 static void
@@ -48,20 +40,7 @@ sockop_finish(AfSockOp *s)
     Py_DECREF(s);
 }
 
-static int
-sockop_wake(AfOp *op)
-{
-    AfSockOp *s = (AfSockOp *)op;
-    AfFuture *waiter = (AfFuture *)s->waiter;
-    if (s->fd < 0 || waiter == NULL) {
-        return 0;
-    }
-    af_op_forget(s->loop, op, s->fd, sockop_direction(s));
-    s->fd = -1;
-    return waiter->state == AF_PENDING ? af_future_set_result(waiter, Py_None) : 0;
-}
-
-/* Yield a future that is done when the fd is ready. */
+/* Yield, until the fd is ready. */
 static PySendResult
 sockop_wait(AfSockOp *s, PyObject **result)
 {
@@ -77,18 +56,12 @@ sockop_wait(AfSockOp *s, PyObject **result)
     if (af_loop_check_closed(s->loop) < 0) {
         return PYGEN_ERROR;
     }
-    PyObject *waiter = af_future_new(s->loop);
-    if (waiter == NULL) {
-        return PYGEN_ERROR;
-    }
-    ((AfFuture *)waiter)->blocking = 1;
-    s->fd = fd;
-    Py_XSETREF(s->waiter, waiter);
-    if (af_op_wait(s->loop, &s->op, s->sock, fd, sockop_direction(s)) < 0) {
+    s->op.fd = fd;
+    if (af_op_wait(s->loop, &s->op, s->sock) < 0) {
         return PYGEN_ERROR;
     }
     s->stage = SOCKOP_WAITING;
-    *result = Py_NewRef(waiter);
+    *result = Py_NewRef((PyObject *)s);
     return PYGEN_NEXT;
 }
 
@@ -105,12 +78,11 @@ sockop_am_send(AfSockOp *s, PyObject *arg, PyObject **result)
         return PYGEN_ERROR;
     }
     if (s->stage == SOCKOP_WAITING) {
-        if (s->waiter != NULL && ((AfFuture *)s->waiter)->state == AF_PENDING) {
+        if (af_park_outcome(&s->op.park) < 0) {
             sockop_finish(s);
-            PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
             return PYGEN_ERROR;
         }
-        sockop_stop_waiting(s);
+        s->op.park.begun = 0;
     }
     PySendResult how = s->call->attempt(s, result);
     if (how == PYGEN_NEXT) {
@@ -158,7 +130,7 @@ static PyObject *
 sockop_make(AfLoop *loop, const af_sockcall *call, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     AfState *st = loop->st;
-    AfSockOp draft = {.loop = loop, .call = call, .fd = -1};
+    AfSockOp draft = {.loop = loop, .call = call};
     if (nargs < 1 || kwnames != NULL || loop->debug || !loop->fast_soon || !af_socket_is_plain(st, args[0]) ||
         !call->take(&draft, args, nargs)) {
         return af_loop_inherited(loop, call->name, args, nargs, kwnames);
@@ -174,7 +146,8 @@ sockop_make(AfLoop *loop, const af_sockcall *call, PyObject *const *args, Py_ssi
         }
     }
     memcpy((char *)s + sizeof(PyObject), (char *)&draft + sizeof(PyObject), sizeof(*s) - sizeof(PyObject));
-    s->op.wake = sockop_wake;
+    s->op.park.st = st;
+    s->op.what = call->direction;
     s->sock = Py_NewRef(args[0]);
     Py_INCREF((PyObject *)s->loop);
     Py_XINCREF(s->arg);
@@ -250,20 +223,19 @@ sockop_tp_finalize(PyObject *self)
 static int
 sockop_tp_traverse(AfSockOp *s, visitproc visit, void *arg)
 {
-    Py_VISIT(Py_TYPE(s));
     Py_VISIT((PyObject *)s->loop);
     Py_VISIT(s->sock);
-    Py_VISIT(s->waiter);
     Py_VISIT(s->arg);
     Py_VISIT(s->peer);
     Py_VISIT(s->view.obj);
-    return 0;
+    return af_park_traverse(&s->op.park, visit, arg);
 }
 
 static int
 sockop_tp_clear(AfSockOp *s)
 {
     sockop_finish(s);
+    af_park_clear(&s->op.park);
     return 0;
 }
 
@@ -277,7 +249,8 @@ sockop_tp_dealloc(AfSockOp *s)
     }
     PyObject_GC_UnTrack(s);
     /* the table holds a reference while it waits, so it does not wait */
-    Py_XDECREF(s->waiter);
+    af_park_clear(&s->op.park);
+    Py_CLEAR(s->op.park.loop);
     if (s->view.obj != NULL) {
         PyBuffer_Release(&s->view);
     }
@@ -331,7 +304,7 @@ static PyType_Spec sockop_spec = {
 AF_API int
 af_sockop_setup(PyObject *module, AfState *st)
 {
-    st->SockOpType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &sockop_spec, NULL);
+    st->SockOpType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &sockop_spec, (PyObject *)st->ParkType);
     return st->SockOpType == NULL ? -1 : af_type_add(st->LoopType, sockop_loop_methods, NULL);
 }
 

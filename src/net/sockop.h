@@ -26,13 +26,11 @@ typedef struct AfSockOp {
     AfOp op;
     AfLoop *loop;
     PyObject *sock;
-    PyObject *waiter;           /* the future that the task waits on, while it waits */
     PyObject *arg;              /* the buffer or the data, or NULL */
     PyObject *peer;             /* an address, or NULL */
     Py_buffer view;             /* of arg; obj NULL: not taken */
     Py_ssize_t size;            /* to receive: bytes at most; sock_sendall: bytes sent so far */
     const af_sockcall *call;
-    int fd;                     /* that it waits for */
     int family;                 /* of the socket, where addresses matter */
     char stage;
     char connecting;            /* connect() is under way */

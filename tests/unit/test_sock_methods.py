@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from _turns import settle
+from _turns import idle_turns, settle
 
 
 @pytest.fixture
@@ -328,12 +328,101 @@ async def test_by_another_task_type(loop, pair):
     loop.set_task_factory(None)
 
 
-def test_a_waiting_one_is_collected_with_its_loop(kind):
+async def test_cancelled_by_another_task_type(loop, pair):
+    left, right = pair
+    loop.set_task_factory(lambda loop, coro, **kwargs: asyncio.tasks._PyTask(coro, loop=loop, **kwargs))
+    task = loop.create_task(loop.sock_recv(left, 10))
+    await settle()
+    task.cancel()
+    right.send(b"x")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    loop.set_task_factory(None)
+    assert await loop.sock_recv(left, 10) == b"x"
+
+
+@pytest.mark.kinds("asyncfast")
+def test_driven_by_hand(loop, pair):
+    """What it yields is a future to whoever drives it."""
+    left, right = pair
+    coroutine = loop.sock_recv(left, 10)
+    waits = coroutine.send(None)
+    assert asyncio.isfuture(waits) and waits._asyncio_future_blocking and waits.get_loop() is loop
+    with pytest.raises(asyncio.InvalidStateError):
+        waits.result()
+    called = []
+    waits._asyncio_future_blocking = False
+    waits.add_done_callback(called.append)
+    right.send(b"x")
+    while not called:
+        loop._run_once()
+    assert called == [waits] and waits.result() is None and not waits.cancel()
+    with pytest.raises(StopIteration) as info:
+        coroutine.send(None)
+    assert info.value.value == b"x"
+
+
+@pytest.mark.kinds("asyncfast")
+def test_sent_to_too_early(loop, pair):
+    coroutine = loop.sock_recv(pair[0], 10)
+    coroutine.send(None)
+    with pytest.raises(RuntimeError, match="await wasn't used with future"):
+        coroutine.send(None)
+    assert not loop.remove_reader(pair[0])
+
+
+def test_what_is_left_wakes_nobody(loop, pair):
+    """The loop sleeps though there is more, which comes to whoever asks next."""
+    left, right = pair
+    right.send(b"ab")
+    task = loop.create_task(loop.sock_recv(left, 1))
+    loop.run_until_complete(settle())
+    waited = loop.create_task(loop.sock_recv(left, 1))
+    loop.run_until_complete(waited)
+    waited = loop.create_task(loop.sock_recv(left, 1))
+    loop.run_until_complete(settle())
+    right.send(b"cd")
+    assert loop.run_until_complete(waited) == b"c" and task.result() == b"a"
+    assert idle_turns(loop) < 10
+    assert loop.run_until_complete(loop.sock_recv(left, 10)) == b"d"
+
+
+def test_many_on_a_busy_loop(loop):
+    """More than one look at the kernel brings, and looks before those that it woke have run."""
+    pairs = [socket.socketpair() for _ in range(300)]
+    for left, _ in pairs:
+        left.setblocking(False)
+
+    async def count(sock):
+        return [await loop.sock_recv(sock, 1) for _ in range(3)]
+
+    def busy():
+        for _ in range(100):
+            loop.call_soon(int)
+        loop.call_soon(busy)
+
+    busy()
+    tasks = [loop.create_task(count(left)) for left, _ in pairs]
+    for n in range(3):
+        loop.run_until_complete(settle())
+        for _, right in pairs:
+            right.send(b"%d" % n)
+    assert loop.run_until_complete(asyncio.gather(*tasks)) == [[b"0", b"1", b"2"]] * len(pairs)
+    for both in pairs:
+        for sock in both:
+            sock.close()
+
+
+@pytest.mark.parametrize("aside", [False, True], ids=["waits", "pushed aside"])
+def test_a_waiting_one_is_collected_with_its_loop(kind, aside):
     left, right = socket.socketpair()
     left.setblocking(False)
     loop = kind.new_event_loop()
     task = loop.create_task(loop.sock_recv(left, 10))
     loop.run_until_complete(settle())
+    if aside:
+        loop.add_reader(left, print)
+        loop.remove_reader(left)
     ref = weakref.ref(loop)
     loop.close()
     task._log_destroy_pending = False
