@@ -345,22 +345,14 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 static void
 module_drop_recycled(AfState *st)
 {
-    const struct {
-        af_freelist *list;
-        void (*release)(void *);
-    } lists[] = {
-        {&st->futures, PyObject_GC_Del}, {&st->tasks, PyObject_GC_Del},       {&st->iters, PyObject_GC_Del},
-        {&st->timers, PyObject_GC_Del},  {&st->sleeps, PyObject_GC_Del},      {&st->handles, PyObject_GC_Del},
-        {&st->threadsafes, PyObject_GC_Del}, {&st->coros, PyObject_GC_Del},   {&st->chanops, PyObject_GC_Del},
-        {&st->sockops, PyObject_GC_Del}, {&st->stopiters, PyObject_GC_Del},
+    af_freelist *const lists[] = {
+        &st->futures, &st->tasks, &st->iters, &st->handles, &st->threadsafes, &st->timers, &st->sleeps, &st->coros,
+        &st->chanops, &st->sockops, &st->stopiters,
     };
     for (size_t i = 0; i < MODULE_COUNT(lists); i++) {
-        void *item;
-        lists[i].list->closed = 1;
-        while ((item = af_freelist_pop(lists[i].list)) != NULL) {
-            PyTypeObject *type = Py_TYPE((PyObject *)item);
-            lists[i].release(item);
-            Py_DECREF(type);
+        lists[i]->closed = 1;
+        while (lists[i]->n > 0) {
+            af_freelist_give(NULL, lists[i]->items[--lists[i]->n]);
         }
     }
 }

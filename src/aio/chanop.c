@@ -12,16 +12,9 @@ AF_API PyObject *
 af_chanop_new(AfChannel *ch, int kind, PyObject *item)
 {
     AfState *st = ch->st;
-    AfChanOp *op = af_freelist_pop(&st->chanops);
-    if (op != NULL) {
-        AF_REVIVE(op);          /* every pointer is NULL already */
-    }
-    else {
-        op = PyObject_GC_New(AfChanOp, st->ChanOpType);
-        if (op == NULL) {
-            return NULL;
-        }
-        memset((char *)op + sizeof(PyObject), 0, sizeof(*op) - sizeof(PyObject));
+    AfChanOp *op = af_freelist_take(&st->chanops, st->ChanOpType);      /* with every pointer NULL */
+    if (op == NULL) {
+        return NULL;
     }
     op->park.st = st;
     op->park.waiting = op->park.begun = op->park.held = op->park.cancelled = 0;
@@ -190,9 +183,7 @@ chanop_tp_clear(AfChanOp *op)
 static void
 chanop_tp_dealloc(AfChanOp *op)
 {
-    PyTypeObject *type = Py_TYPE(op);
-    int finalized = chanop_was_forgotten(op);
-    if (finalized && PyObject_CallFinalizerFromDealloc((PyObject *)op) < 0) {
+    if (chanop_was_forgotten(op) && PyObject_CallFinalizerFromDealloc((PyObject *)op) < 0) {
         return;
     }
     PyObject_GC_UnTrack(op);
@@ -208,11 +199,7 @@ chanop_tp_dealloc(AfChanOp *op)
     Py_CLEAR(op->channel);
     af_park_clear(&op->park);
     Py_CLEAR(op->park.loop);
-    if (finalized || PyObject_GC_IsFinalized((PyObject *)op) || !af_state_is_alive(type) ||
-        !af_freelist_push(&op->park.st->chanops, op)) {
-        PyObject_GC_Del(op);
-        Py_DECREF(type);
-    }
+    af_freelist_give(af_freelist_unless_finalized(&op->park.st->chanops, op), op);
 }
 
 static PyMethodDef chanop_methods[] = {

@@ -12,16 +12,9 @@ enum { CORO_NEW, CORO_STARTED, CORO_DONE };
 AF_API AfCoro *
 af_coro_new(AfState *st, const af_coro_kind *kind, PyObject *self)
 {
-    AfCoro *c = af_freelist_pop(&st->coros);
-    if (c != NULL) {
-        AF_REVIVE(c);           /* every pointer is NULL already */
-    }
-    else {
-        c = PyObject_GC_New(AfCoro, st->CoroType);
-        if (c == NULL) {
-            return NULL;
-        }
-        memset((char *)c + sizeof(PyObject), 0, sizeof(*c) - sizeof(PyObject));
+    AfCoro *c = af_freelist_take(&st->coros, st->CoroType);     /* with every pointer NULL */
+    if (c == NULL) {
+        return NULL;
     }
     c->park.st = st;
     c->park.waiting = c->park.begun = c->park.held = c->park.cancelled = 0;
@@ -311,7 +304,6 @@ coro_tp_clear(AfCoro *c)
 static void
 coro_tp_dealloc(AfCoro *c)
 {
-    PyTypeObject *type = Py_TYPE(c);
     if (c->stage == CORO_NEW && PyObject_CallFinalizerFromDealloc((PyObject *)c) < 0) {
         return;
     }
@@ -323,11 +315,7 @@ coro_tp_dealloc(AfCoro *c)
         af_park_clear(&c->park);
         Py_CLEAR(c->park.loop);
     }
-    /* one that has been finalized, for this reason or by the collector, would not be again in its next life */
-    if (PyObject_GC_IsFinalized((PyObject *)c) || !af_state_is_alive(type) || !af_freelist_push(&c->park.st->coros, c)) {
-        PyObject_GC_Del(c);
-        Py_DECREF(type);
-    }
+    af_freelist_give(af_freelist_unless_finalized(&c->park.st->coros, c), c);
 }
 
 static PyMethodDef coro_methods[] = {

@@ -73,18 +73,10 @@ AF_API PyObject *
 af_future_new(AfLoop *loop)
 {
     AfState *st = loop->st;
-    AfFuture *f = af_freelist_pop(&st->futures);
-    if (f != NULL) {
-        AF_REVIVE(f);
+    AfFuture *f = af_freelist_take(&st->futures, st->FutureType);       /* with every pointer NULL */
+    if (f == NULL) {
+        return NULL;
     }
-    else {
-        f = PyObject_GC_New(AfFuture, st->FutureType);
-        if (f == NULL) {
-            return NULL;
-        }
-        memset((char *)f + sizeof(PyObject), 0, sizeof(*f) - sizeof(PyObject));
-    }
-    /* a recycled future has every pointer NULL already */
     f->st = st;
     f->loop = Py_NewRef((PyObject *)loop);
     f->state = AF_PENDING;
@@ -708,15 +700,9 @@ af_future_iter(PyObject *self)
         return NULL;
     }
     AfState *st = f->st;
-    AfFutureIter *it = af_freelist_pop(&st->iters);
-    if (it != NULL) {
-        AF_REVIVE(it);
-    }
-    else {
-        it = PyObject_GC_New(AfFutureIter, st->FutureIterType);
-        if (it == NULL) {
-            return NULL;
-        }
+    AfFutureIter *it = af_freelist_take(&st->iters, st->FutureIterType);
+    if (it == NULL) {
+        return NULL;
     }
     it->st = st;
     it->future = (AfFuture *)Py_NewRef(self);
@@ -871,13 +857,9 @@ future_iter_tp_clear(AfFutureIter *it)
 static void
 future_iter_tp_dealloc(AfFutureIter *it)
 {
-    PyTypeObject *type = Py_TYPE(it);
     PyObject_GC_UnTrack(it);
     Py_CLEAR(it->future);
-    if (!(af_state_is_alive(type) && af_freelist_push(&it->st->iters, it))) {
-        PyObject_GC_Del(it);
-        Py_DECREF(type);
-    }
+    af_freelist_give(&it->st->iters, it);
 }
 
 static PyMethodDef future_iter_methods[] = {
@@ -1008,7 +990,6 @@ future_tp_dealloc(PyObject *self)
             return;     /* somebody took it back */
         }
     }
-    PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     if (af_futbase_has_weakrefs(&f->base)) {
         PyObject_ClearWeakRefs(self);
@@ -1019,12 +1000,7 @@ future_tp_dealloc(PyObject *self)
     }
     AfState *st = f->st;
     af_future_clear_fields(f);
-    if (exact && st != NULL && !PyObject_GC_IsFinalized(self) && af_state_is_alive(type) &&
-        af_freelist_push(&st->futures, f)) {
-        return;             /* with its reference to the type, for the next create_future() */
-    }
-    type->tp_free(self);
-    Py_DECREF(type);
+    af_freelist_give(exact && st != NULL ? af_freelist_unless_finalized(&st->futures, f) : NULL, f);
 }
 
 static int

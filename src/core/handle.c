@@ -25,18 +25,6 @@ handle_debug_record(AfHandle *h, AfState *st)
     return h->debug == NULL ? -1 : 0;
 }
 
-/* Allocate, or take from the free list; everything behind the head is uninitialised. */
-static void *
-handle_alloc(PyTypeObject *type, af_freelist *list)
-{
-    void *h = af_freelist_pop(list);
-    if (h != NULL) {
-        AF_REVIVE(h);
-        return h;
-    }
-    return PyObject_GC_New(PyObject, type);
-}
-
 static int
 handle_fill(AfHandle *h, AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
@@ -72,7 +60,7 @@ handle_fill(AfHandle *h, AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, 
 AF_API AfHandle *
 af_handle_new(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
-    AfHandle *h = handle_alloc(loop->st->HandleType, &loop->st->handles);
+    AfHandle *h = af_freelist_take(&loop->st->handles, loop->st->HandleType);
     if (h == NULL) {
         return NULL;
     }
@@ -86,7 +74,7 @@ af_handle_new(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *c
 AF_API AfTimerHandle *
 af_timer_handle_new(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
-    AfTimerHandle *h = handle_alloc(loop->st->TimerHandleType, &loop->st->timers);
+    AfTimerHandle *h = af_freelist_take(&loop->st->timers, loop->st->TimerHandleType);
     if (h == NULL) {
         return NULL;
     }
@@ -493,7 +481,6 @@ handle_tp_clear(AfHandle *h)
 static inline void
 handle_dealloc_into(AfHandle *h, af_freelist *list)
 {
-    PyTypeObject *type = Py_TYPE(h);
     if (h->tracked) {
         PyObject_GC_UnTrack(h);
     }
@@ -502,10 +489,7 @@ handle_dealloc_into(AfHandle *h, af_freelist *list)
     }
     handle_tp_clear(h);
     Py_CLEAR(h->loop);          /* it held the module; from here on only the type tells whether list is still there */
-    if (!(af_state_is_alive(type) && af_freelist_push(list, h))) {
-        type->tp_free(h);
-        Py_DECREF(type);
-    }
+    af_freelist_give(list, h);
 }
 
 static void
@@ -634,7 +618,7 @@ typedef struct {
 AF_API AfHandle *
 af_handle_new_threadsafe(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
-    AfThreadsafeHandle *h = handle_alloc(loop->st->ThreadsafeHandleType, &loop->st->threadsafes);
+    AfThreadsafeHandle *h = af_freelist_take(&loop->st->threadsafes, loop->st->ThreadsafeHandleType);
     if (h == NULL) {
         return NULL;
     }

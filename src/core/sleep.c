@@ -41,16 +41,9 @@ af_sleep_call(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObjec
     if (seconds == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
-    AfSleep *s = af_freelist_pop(&st->sleeps);
-    if (s != NULL) {
-        AF_REVIVE(s);
-    }
-    else {
-        s = PyObject_GC_New(AfSleep, st->SleepType);
-        if (s == NULL) {
-            return NULL;
-        }
-        memset((char *)s + sizeof(PyObject), 0, sizeof(*s) - sizeof(PyObject));
+    AfSleep *s = af_freelist_take(&st->sleeps, st->SleepType);
+    if (s == NULL) {
+        return NULL;
     }
     s->park.st = st;
     s->park.forget = sleep_forget;
@@ -249,15 +242,11 @@ sleep_tp_clear(AfSleep *s)
 static void
 sleep_tp_dealloc(AfSleep *s)
 {
-    PyTypeObject *type = Py_TYPE(s);
     PyObject_GC_UnTrack(s);
     af_park_forget(&s->park);
     sleep_tp_clear(s);
     Py_CLEAR(s->park.loop);
-    if (!(af_state_is_alive(type) && af_freelist_push(&s->park.st->sleeps, s))) {
-        PyObject_GC_Del(s);
-        Py_DECREF(type);
-    }
+    af_freelist_give(&s->park.st->sleeps, s);
 }
 
 static PyMethodDef sleep_methods[] = {

@@ -35,22 +35,17 @@ af_set_stop_iteration(PyObject *value)
 AF_API void
 af_return_steal(AfState *st, PyObject *value)
 {
-    AfStopIter *s = af_freelist_pop(&st->stopiters);
-    if (af_likely(s != NULL)) {
-        AF_REVIVE(s);           /* all its fields are as in a new one */
+    if (af_unlikely(st->StopIterType == NULL)) {
+        af_set_stop_iteration(value);       /* the interpreter ends */
+        Py_DECREF(value);
+        return;
     }
-    else {
-        s = st->StopIterType == NULL ? NULL : PyObject_GC_New(AfStopIter, st->StopIterType);
-        if (s == NULL) {
-            if (st->StopIterType == NULL) {
-                af_set_stop_iteration(value);       /* the interpreter ends */
-            }
-            Py_DECREF(value);
-            return;
-        }
-        memset((char *)s + sizeof(PyObject), 0, sizeof(*s) - sizeof(PyObject));
-        s->st = st;
+    AfStopIter *s = af_freelist_take(&st->stopiters, st->StopIterType);     /* all its fields are as in a new one */
+    if (s == NULL) {
+        Py_DECREF(value);
+        return;
     }
+    s->st = st;
     s->stop.args = PyTuple_New(0);
     s->stop.value = value;
     PyObject_GC_Track(s);
@@ -109,7 +104,6 @@ static void
 stopiter_tp_dealloc(PyObject *self)
 {
     AfStopIter *s = (AfStopIter *)self;
-    PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     Py_CLEAR(s->stop.value);
     if (af_unlikely(s->stop.traceback != NULL || s->stop.context != NULL || s->stop.cause != NULL ||
@@ -118,10 +112,7 @@ stopiter_tp_dealloc(PyObject *self)
         s->stop.suppress_context = 0;
     }
     Py_CLEAR(s->stop.args);
-    if (!af_state_is_alive(type) || !af_freelist_push(&s->st->stopiters, s)) {
-        PyObject_GC_Del(self);
-        Py_DECREF(type);
-    }
+    af_freelist_give(&s->st->stopiters, s);
 }
 
 static PyMethodDef stopiter_methods[] = {

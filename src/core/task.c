@@ -775,16 +775,9 @@ af_task_new(AfLoop *loop, PyObject *coro, PyObject *name, PyObject *context, int
     if (task_check_coroutine(st, coro) < 0) {
         return NULL;
     }
-    AfTask *t = af_freelist_pop(&st->tasks);
-    if (t != NULL) {
-        AF_REVIVE(t);
-    }
-    else {
-        t = PyObject_GC_New(AfTask, st->TaskType);
-        if (t == NULL) {
-            return NULL;
-        }
-        memset((char *)t + sizeof(PyObject), 0, sizeof(*t) - sizeof(PyObject));
+    AfTask *t = af_freelist_take(&st->tasks, st->TaskType);
+    if (t == NULL) {
+        return NULL;
     }
     t->fut.st = st;
     t->fut.loop = Py_NewRef((PyObject *)loop);
@@ -1084,8 +1077,7 @@ static void
 task_tp_dealloc(PyObject *self)
 {
     AfTask *t = (AfTask *)self;
-    PyTypeObject *type = Py_TYPE(self);
-    int exact = type->tp_dealloc == task_tp_dealloc;
+    int exact = Py_TYPE(self)->tp_dealloc == task_tp_dealloc;
     if (exact && (t->fut.log_tb || (t->fut.state == AF_PENDING && t->fut.log_destroy))) {
         exact = 0;      /* once finalized the memory is marked so for ever: do not recycle it */
         if (PyObject_CallFinalizerFromDealloc(self) < 0) {
@@ -1105,10 +1097,7 @@ task_tp_dealloc(PyObject *self)
         af_list_remove(&t->link);       /* not owned, or it would not be here */
     }
     task_clear_fields(t);
-    if (!(exact && st != NULL && !PyObject_GC_IsFinalized(self) && af_state_is_alive(type) && af_freelist_push(&st->tasks, t))) {
-        type->tp_free(self);
-        Py_DECREF(type);
-    }
+    af_freelist_give(exact && st != NULL ? af_freelist_unless_finalized(&st->tasks, t) : NULL, t);
 }
 
 static PyMethodDef task_methods[] = {

@@ -1,9 +1,9 @@
 /* The loop's sock_...() methods, as one object each.
 
    asyncio's are coroutines that try the call, and on EAGAIN add a reader or writer with a handle, a future and a done
-   callback.  Here the coroutine is one object: it tries (sockcall.c), and is itself what waits for the fd (core/watch.h) and what
-   the task waits on (core/park.h).  What is received or accepted is taken when the awaiting task runs, so that a
-   cancellation loses nothing.
+   callback.  Here the coroutine is one object: it tries (sockcall.c), and is itself what waits for the fd (core/watch.h)
+   and what the task waits on (core/park.h).  What is received or accepted is taken when the awaiting task runs, so that
+   a cancellation loses nothing.
 
    Only for plain socket.socket objects on a loop that is not in debug mode; everything else, wrong arguments included, is
    asyncio's own method, inherited.
@@ -135,15 +135,9 @@ sockop_make(AfLoop *loop, const af_sockcall *call, PyObject *const *args, Py_ssi
         !call->take(&draft, args, nargs)) {
         return af_loop_inherited(loop, call->name, args, nargs, kwnames);
     }
-    AfSockOp *s = af_freelist_pop(&st->sockops);
-    if (s != NULL) {
-        AF_REVIVE(s);
-    }
-    else {
-        s = PyObject_GC_New(AfSockOp, st->SockOpType);
-        if (s == NULL) {
-            return NULL;
-        }
+    AfSockOp *s = af_freelist_take(&st->sockops, st->SockOpType);
+    if (s == NULL) {
+        return NULL;
     }
     memcpy((char *)s + sizeof(PyObject), (char *)&draft + sizeof(PyObject), sizeof(*s) - sizeof(PyObject));
     s->op.park.st = st;
@@ -242,7 +236,6 @@ sockop_tp_clear(AfSockOp *s)
 static void
 sockop_tp_dealloc(AfSockOp *s)
 {
-    PyTypeObject *type = Py_TYPE(s);
     AfState *st = s->loop->st;
     if (s->stage == SOCKOP_NEW && PyObject_CallFinalizerFromDealloc((PyObject *)s) < 0) {
         return;
@@ -258,11 +251,7 @@ sockop_tp_dealloc(AfSockOp *s)
     Py_XDECREF(s->peer);
     Py_XDECREF(s->sock);
     Py_XDECREF((PyObject *)s->loop);
-    /* one that has been finalized would not be again in its next life */
-    if (PyObject_GC_IsFinalized((PyObject *)s) || !af_state_is_alive(type) || !af_freelist_push(&st->sockops, s)) {
-        PyObject_GC_Del(s);
-        Py_DECREF(type);
-    }
+    af_freelist_give(af_freelist_unless_finalized(&st->sockops, s), s);
 }
 
 static PyMethodDef sockop_methods[] = {

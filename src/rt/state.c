@@ -3,6 +3,24 @@
 
 #include "rt/moduledef.h"
 
+AF_API void *
+af_freelist_make(PyTypeObject *type)
+{
+    PyObject *obj = PyObject_GC_New(PyObject, type);
+    if (obj != NULL) {
+        memset(obj + 1, 0, (size_t)type->tp_basicsize - sizeof(*obj));
+    }
+    return obj;
+}
+
+AF_API void
+af_freelist_free(void *obj)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)obj);
+    type->tp_free(obj);
+    Py_DECREF(type);
+}
+
 AF_API AfState *
 af_state_of_module(PyObject *module)
 {

@@ -15,20 +15,19 @@ typedef struct {
     void *items[AF_FREELIST_MAX];
 } af_freelist;
 
-static inline void *
-af_freelist_pop(af_freelist *list)
-{
-    return list->n > 0 ? list->items[--list->n] : NULL;
-}
+AF_API void *af_freelist_make(PyTypeObject *type);
+AF_API void af_freelist_free(void *obj);
 
-static inline int
-af_freelist_push(af_freelist *list, void *item)
+/* One from the list, its fields as they were left, or a new one, all zero: not tracked yet.  NULL with MemoryError. */
+static inline void *
+af_freelist_take(af_freelist *list, PyTypeObject *type)
 {
-    if (list->n == AF_FREELIST_MAX || list->closed) {
-        return 0;
+    if (af_likely(list->n > 0)) {
+        void *obj = list->items[--list->n];
+        AF_REVIVE(obj);
+        return obj;
     }
-    list->items[list->n++] = item;
-    return 1;
+    return af_freelist_make(type);
 }
 
 typedef struct AfState {
@@ -234,6 +233,26 @@ static inline int
 af_state_is_alive(PyTypeObject *type)
 {
     return ((PyHeapTypeObject *)type)->ht_module != NULL;
+}
+
+/* The end of obj, untracked and empty: it goes to the list, with its reference to its type, or is freed.  list NULL: it is not
+   to live again, since it is of a subclass, or has been finalized and would not be a second time. */
+static inline void
+af_freelist_give(af_freelist *list, void *obj)
+{
+    if (af_likely(list != NULL && af_state_is_alive(Py_TYPE((PyObject *)obj)) && list->n < AF_FREELIST_MAX &&
+                  !list->closed)) {
+        list->items[list->n++] = obj;
+        return;
+    }
+    af_freelist_free(obj);
+}
+
+/* The list for one that is tp_finalize()d at the end of each of its lives. */
+static inline af_freelist *
+af_freelist_unless_finalized(af_freelist *list, void *obj)
+{
+    return PyObject_GC_IsFinalized((PyObject *)obj) ? NULL : list;
 }
 
 /* The state from any instance of our types or of a Python subclass of them. */
