@@ -17,7 +17,7 @@ from asyncio.log import logger
 
 from . import _core, _introspect, _streams
 from ._processes import Processes
-from ._streams import are_asyncios as streams_are_asyncios  # noqa: F401 (a hook of _core)
+from ._streams import is_asyncios as stream_class_is_asyncios  # noqa: F401 (a hook of _core)
 from ._transports import (  # noqa: F401 (the hooks of _core)
     Transports, accept_asyncios_tls, accept_failed, accepted_debug, accepted_failed, pipe_closed_by_peer, pipe_info, pipe_repr,
     pipe_write_to_lost, set_result_unless_cancelled, socket_info, transport_debug, transport_debug_error, transport_failed,

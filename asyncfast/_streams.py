@@ -86,22 +86,47 @@ def install():
             setattr(asyncio, name, function)
 
 
-# -- asyncio's own classes, which transports feed from C as long as nobody has changed them (feed.c)
+# -- asyncio's own classes, whose instances C works on as long as nobody has changed them (asyncstream.c, feed.c)
+
+def _passing_for(cls):
+    """A subclass of cls, for methods in C; by all but type() and what that has its instances are of cls itself."""
+    as_cls = property(lambda self: cls, object.__dict__["__class__"].__set__)
+    return type(cls)(cls.__name__, (cls,), {"__slots__": (), "__class__": as_cls, "__doc__": cls.__doc__,
+                                            "__module__": cls.__module__, "__qualname__": cls.__qualname__})
+
 
 def _attributes(cls):
-    return {name: value for name, value in vars(cls).items() if not name.startswith("__anno")}  # those come when asked for
+    made_when_asked_for = ("__anno", "__slotnames__")      # annotations; what copy.copy() keeps there
+    return {name: value for name, value in vars(cls).items() if not name.startswith(made_when_asked_for)}
 
 
-_UNCHANGED = {cls: _attributes(cls)
-              for kind in (streams.StreamReaderProtocol, streams.StreamReader) for cls in kind.__mro__[:-1]}
-_RUN_PER_CHUNK = (streams.StreamReaderProtocol.data_received, streams.StreamReaderProtocol._stream_reader.fget,
-                  streams.StreamReader.feed_data, streams.StreamReader._wakeup_waiter)
+#: What instances of asyncio's get for their class.
+AsyncioReader, AsyncioWriter = _passing_for(streams.StreamReader), _passing_for(streams.StreamWriter)
+
+#: What runs per chunk, per read and per write.
+_RUNS = {
+    AsyncioReader: (
+        streams.StreamReader.read, streams.StreamReader.readexactly, streams.StreamReader.readuntil,
+        streams.StreamReader.readline, streams.StreamReader._wait_for_data, streams.StreamReader._maybe_resume_transport,
+        streams.StreamReader.feed_data, streams.StreamReader._wakeup_waiter),
+    AsyncioWriter: (
+        streams.StreamWriter.write, streams.StreamWriter.drain, streams.StreamReader.exception,
+        streams.StreamReaderProtocol._drain_helper),
+    streams.StreamReaderProtocol: (
+        streams.StreamReaderProtocol.data_received, streams.StreamReaderProtocol._stream_reader.fget),
+}
 
 
-def are_asyncios():
-    """Whether asyncio's StreamReader and StreamReaderProtocol, and their bases, are what they were at import."""
-    return all(_attributes(cls) == attributes for cls, attributes in _UNCHANGED.items())
+def _with_codes(cls, functions):
+    return (cls, *(item for function in functions for item in (function, function.__code__)))
 
 
 _core._register_streams(StreamReader, StreamReaderProtocol, StreamWriter,
-                        tuple((function, function.__code__) for function in _RUN_PER_CHUNK))
+                        tuple(_with_codes(*item) for item in _RUNS.items()))
+
+_UNCHANGED = {cls: [(base, _attributes(base)) for base in cls.__mro__[:-1]] for cls in _RUNS}
+
+
+def is_asyncios(cls):
+    """Whether one of these classes, and its bases, are what they were at import."""
+    return all(_attributes(base) == attributes for base, attributes in _UNCHANGED[cls])

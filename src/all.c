@@ -32,6 +32,7 @@
 #include "net/reader.c"
 #include "net/flow.c"
 #include "net/writer.c"
+#include "net/asyncstream.c"
 #include "net/feed.c"
 #include "tls/libssl.c"
 #include "tls/portable.c"

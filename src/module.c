@@ -10,8 +10,8 @@
 #include "core/sleep.h"
 #include "core/stopiter.h"
 #include "core/task.h"
+#include "net/asyncstream.h"
 #include "net/datagram.h"
-#include "net/feed.h"
 #include "net/flow.h"
 #include "net/pipe.h"
 #include "net/listener.h"
@@ -112,6 +112,15 @@ static const struct {
     {offsetof(AfState, str_private_transport), "_transport"},
     {offsetof(AfState, str_stream_reader_wr), "_stream_reader_wr"},
     {offsetof(AfState, str_write), "write"},
+    {offsetof(AfState, str_create_future), "create_future"},
+    {offsetof(AfState, str_drain_helper), "_drain_helper"},
+    {offsetof(AfState, str_exception), "exception"},
+    {offsetof(AfState, str_maybe_resume_transport), "_maybe_resume_transport"},
+    {offsetof(AfState, str_private_connection_lost), "_connection_lost"},
+    {offsetof(AfState, str_private_exception), "_exception"},
+    {offsetof(AfState, str_private_protocol), "_protocol"},
+    {offsetof(AfState, str_private_reader), "_reader"},
+    {offsetof(AfState, str_source_traceback), "_source_traceback"},
     {offsetof(AfState, str_cancel), "cancel"},
     {offsetof(AfState, str_context), "context"},
     {offsetof(AfState, str_eager_start), "eager_start"},
@@ -147,13 +156,17 @@ static const size_t module_others[] = {
     offsetof(AfState, ChanOpType), offsetof(AfState, ChannelClosed), offsetof(AfState, ChannelEmpty),
     offsetof(AfState, ChannelFull), offsetof(AfState, CoroType), offsetof(AfState, ReaderType),
     offsetof(AfState, WriterType), offsetof(AfState, FlowType), offsetof(AfState, PyReaderType),
-    offsetof(AfState, PyFlowType), offsetof(AfState, feed_codes), offsetof(AfState, TlsType),
+    offsetof(AfState, PyFlowType), offsetof(AfState, TlsType),
     offsetof(AfState, SinkType), offsetof(AfState, tls_again_errors), offsetof(AfState, tls_error),
     offsetof(AfState, tls_certificate_error), offsetof(AfState, ssl_memory_bio), offsetof(AfState, ssl_object_type),
     offsetof(AfState, ssl_do_handshake), offsetof(AfState, ssl_msg_callback), offsetof(AfState, ssl_keylog),
     offsetof(AfState, ssl_options),
     offsetof(AfState, asyncio_SSLProtocol), offsetof(AfState, sslproto_names), offsetof(AfState, kw_wrap_bio),
     offsetof(AfState, StopIterType), offsetof(AfState, asyncio_awaited_by),
+    offsetof(AfState, asyncio_classes[AF_ASYNCIO_READER].type), offsetof(AfState, asyncio_classes[AF_ASYNCIO_READER].codes),
+    offsetof(AfState, asyncio_classes[AF_ASYNCIO_WRITER].type), offsetof(AfState, asyncio_classes[AF_ASYNCIO_WRITER].codes),
+    offsetof(AfState, asyncio_classes[AF_ASYNCIO_PROTOCOL].type),
+    offsetof(AfState, asyncio_classes[AF_ASYNCIO_PROTOCOL].codes),
 };
 
 /* ---- functions -------------------------------------------------------------------------------------------------- */
@@ -177,16 +190,16 @@ module_register(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* asyncfast/_streams.py calls it once: its StreamReader, StreamReaderProtocol and StreamWriter; and see af_feed_register(). */
+/* asyncfast/_streams.py calls it once: its StreamReader, StreamReaderProtocol and StreamWriter; and see af_asyncstream_register(). */
 static PyObject *
 module_register_streams(PyObject *module, PyObject *args)
 {
     AfState *st = af_state_of_module(module);
-    PyObject *reader, *protocol, *writer, *codes;
+    PyObject *reader, *protocol, *writer, *theirs;
     if (!PyArg_ParseTuple(args, "O!O!O!O:_register_streams", &PyType_Type, &reader, &PyType_Type, &protocol,
-                          &PyType_Type, &writer, &codes) ||
+                          &PyType_Type, &writer, &theirs) ||
         af_reader_add_hot((PyTypeObject *)reader) < 0 || af_writer_add_hot((PyTypeObject *)writer) < 0 ||
-        af_feed_register(st, codes) == NULL) {
+        af_asyncstream_register(st, theirs) < 0) {
         return NULL;
     }
     Py_XSETREF(st->PyReaderType, Py_NewRef(reader));
@@ -260,7 +273,7 @@ static PyMethodDef module_methods[] = {
      "Raises TypeError if delay is no number, and ValueError where asyncio does if it is NaN."},
     {"_register", module_register, METH_VARARGS, "_register($module, hooks, loop_class, eager, wraps, /)\n--\n\nSet up."},
     {"_register_streams", module_register_streams, METH_VARARGS,
-     "_register_streams($module, reader, protocol, writer, codes, /)\n--\n\nSet up the streams."},
+     "_register_streams($module, reader, protocol, writer, theirs, /)\n--\n\nSet up the streams."},
     {"_live_tasks", module_live_tasks, METH_NOARGS,
      "_live_tasks($module, /)\n--\n\nThe tasks of every loop that are not done."},
     {"_live_loops", module_live_loops, METH_NOARGS, "_live_loops($module, /)\n--\n\nEvery loop of this interpreter."},

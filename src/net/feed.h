@@ -17,8 +17,4 @@ af_feed(AfLoop *loop, af_feeder feed, PyObject *protocol, const char *data, Py_s
     return rc;
 }
 
-/* What asyncio's own StreamReaderProtocol and StreamReader run for a chunk: a tuple of pairs, a function and its code.
-   Returns it, borrowed, or NULL. */
-AF_API PyObject *af_feed_register(AfState *st, PyObject *codes);
-
 #endif

@@ -409,20 +409,20 @@ reader_step_read_all(AfCoro *c, PyObject **result)
     return reader_returns(PyBytes_FromStringAndSize(PyByteArray_AS_STRING(c->arg), PyByteArray_GET_SIZE(c->arg)), result);
 }
 
-/* IncompleteReadError, with what there is. */
-static PySendResult
-reader_incomplete(AfReader *r, PyObject *expected)
+AF_API PySendResult
+af_reader_incomplete_steal(AfState *st, PyObject *buffer, PyObject *expected)
 {
-    Py_ssize_t size = PyByteArray_GET_SIZE(r->buffer);
-    PyObject *partial = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(r->buffer), size);
-    if (partial != NULL && af_bytebuf_drop(r->buffer, size) == 0) {
-        PyObject *exc = PyObject_CallFunctionObjArgs(r->st->IncompleteReadError, partial, expected, NULL);
+    Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
+    PyObject *partial = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), size);
+    if (partial != NULL && af_bytebuf_drop(buffer, size) == 0) {
+        PyObject *exc = PyObject_CallFunctionObjArgs(st->IncompleteReadError, partial, expected, NULL);
         if (exc != NULL) {
-            PyErr_SetObject(r->st->IncompleteReadError, exc);
+            PyErr_SetObject(st->IncompleteReadError, exc);
             Py_DECREF(exc);
         }
     }
     Py_XDECREF(partial);
+    Py_DECREF(expected);
     return PYGEN_ERROR;
 }
 
@@ -449,30 +449,52 @@ reader_step_readexactly(AfCoro *c, PyObject **result)
         return reader_wait(c, result);
     }
     PyObject *expected = PyLong_FromSsize_t(c->n);
-    PySendResult how = expected == NULL ? PYGEN_ERROR : reader_incomplete(r, expected);
-    Py_XDECREF(expected);
-    return how;
+    return expected == NULL ? PYGEN_ERROR : af_reader_incomplete_steal(r->st, r->buffer, expected);
 }
 
-static PySendResult
-reader_overrun(AfReader *r, const char *message, Py_ssize_t consumed)
+static Py_ssize_t
+reader_overrun(AfState *st, const char *message, Py_ssize_t consumed)
 {
-    PyObject *exc = PyObject_CallFunction(r->st->LimitOverrunError, "sn", message, consumed);
+    PyObject *exc = PyObject_CallFunction(st->LimitOverrunError, "sn", message, consumed);
     if (exc != NULL) {
-        PyErr_SetObject(r->st->LimitOverrunError, exc);
+        PyErr_SetObject(st->LimitOverrunError, exc);
         Py_DECREF(exc);
     }
-    return PYGEN_ERROR;
+    return -1;
 }
 
-/* c->arg is the separator; before c->offset there is none. */
+static Py_ssize_t
+reader_separator_size(const AfCoro *c)
+{
+    return c->arg == NULL ? 1 : PyBytes_GET_SIZE(c->arg);
+}
+
+AF_API Py_ssize_t
+af_reader_find(AfCoro *c, PyObject *buffer, Py_ssize_t most)
+{
+    Py_ssize_t length = reader_separator_size(c), size = PyByteArray_GET_SIZE(buffer);
+    if (size - c->offset < length) {
+        return 0;
+    }
+    const char *start = PyByteArray_AS_STRING(buffer), *separator = c->arg == NULL ? "\n" : PyBytes_AS_STRING(c->arg);
+    size_t rest = (size_t)(size - c->offset);
+    const char *found = length == 1 ? memchr(start + c->offset, *separator, rest)
+                                    : memmem(start + c->offset, rest, separator, (size_t)length);
+    if (found != NULL) {
+        return found - start > most
+                   ? reader_overrun(c->park.st, "Separator is found, but chunk is longer than limit", found - start)
+                   : found - start + length;
+    }
+    c->offset = size + 1 - length;
+    return c->offset > most ? reader_overrun(c->park.st, "Separator is not found, and chunk exceed the limit", c->offset) : 0;
+}
+
 static PySendResult
 reader_step_readuntil(AfCoro *c, PyObject **result)
 {
     AfReader *r = (AfReader *)c->self;
-    Py_ssize_t length = c->arg == NULL ? 1 : PyBytes_GET_SIZE(c->arg);
     if (!c->waited) {
-        if (length == 0) {
+        if (reader_separator_size(c) == 0) {
             PyErr_SetString(PyExc_ValueError, "Separator should be at least one-byte string");
             return PYGEN_ERROR;
         }
@@ -483,37 +505,25 @@ reader_step_readuntil(AfCoro *c, PyObject **result)
     if (reader_whole(r) < 0) {
         return PYGEN_ERROR;
     }
-    Py_ssize_t size = PyByteArray_GET_SIZE(r->buffer);
-    if (size - c->offset >= length) {
-        const char *start = PyByteArray_AS_STRING(r->buffer), *separator = c->arg == NULL ? "\n" : PyBytes_AS_STRING(c->arg);
-        size_t rest = (size_t)(size - c->offset);
-        const char *found = length == 1 ? memchr(start + c->offset, *separator, rest)
-                                        : memmem(start + c->offset, rest, separator, (size_t)length);
-        if (found != NULL) {
-            return found - start > r->most
-                       ? reader_overrun(r, "Separator is found, but chunk is longer than limit", found - start)
-                       : reader_returns(reader_take(r, found - start + length), result);
-        }
-        c->offset = size + 1 - length;
-        if (c->offset > r->most) {
-            return reader_overrun(r, "Separator is not found, and chunk exceed the limit", c->offset);
-        }
+    Py_ssize_t found = af_reader_find(c, r->buffer, r->most);
+    if (found != 0) {
+        return found < 0 ? PYGEN_ERROR : reader_returns(reader_take(r, found), result);
     }
-    return r->eof ? reader_incomplete(r, Py_None) : reader_wait(c, result);
+    return r->eof ? af_reader_incomplete_steal(r->st, r->buffer, Py_NewRef(Py_None)) : reader_wait(c, result);
 }
 
 /* `raise ValueError(e.args[0])`, e being the LimitOverrunError; the line, or all there is of it, is gone. */
 static int
-reader_line_too_long(AfReader *r, PyObject *e)
+reader_line_too_long(AfCoro *c, PyObject *buffer, int (*resume)(AfCoro *), PyObject *e)
 {
     PyObject *number = af_get_attr(e, "consumed");
-    Py_ssize_t consumed = number == NULL ? -1 : PyLong_AsSsize_t(number), size = PyByteArray_GET_SIZE(r->buffer);
+    Py_ssize_t consumed = number == NULL ? -1 : PyLong_AsSsize_t(number), size = PyByteArray_GET_SIZE(buffer);
     Py_XDECREF(number);
     if (consumed == -1 && PyErr_Occurred()) {
         return -1;
     }
-    int ends = consumed >= 0 && consumed < size && PyByteArray_AS_STRING(r->buffer)[consumed] == '\n';
-    if (af_bytebuf_drop(r->buffer, ends ? consumed + 1 : size) < 0 || reader_maybe_resume(r) < 0) {
+    int ends = consumed >= 0 && consumed < size && PyByteArray_AS_STRING(buffer)[consumed] == '\n';
+    if (af_bytebuf_drop(buffer, ends ? consumed + 1 : size) < 0 || resume(c) < 0) {
         return -1;
     }
     PyObject *args = af_get_attr(e, "args"), *message = args == NULL ? NULL : PySequence_GetItem(args, 0);
@@ -528,23 +538,33 @@ reader_line_too_long(AfReader *r, PyObject *e)
     return -1;
 }
 
-/* readline() catches what readuntil() raises: at the end a line need not end. */
-static int
-reader_caught_in_line(AfCoro *c, PyObject **result)
+AF_API int
+af_reader_caught_in_line(AfCoro *c, PyObject *buffer, int (*resume)(AfCoro *), PyObject **result)
 {
-    AfReader *r = (AfReader *)c->self;
-    if (PyErr_ExceptionMatches(r->st->IncompleteReadError)) {
+    if (PyErr_ExceptionMatches(c->park.st->IncompleteReadError)) {
         PyObject *exc = PyErr_GetRaisedException();
         *result = af_get_attr(exc, "partial");
         Py_DECREF(exc);
         return *result != NULL;
     }
-    if (PyErr_ExceptionMatches(r->st->LimitOverrunError)) {
+    if (PyErr_ExceptionMatches(c->park.st->LimitOverrunError)) {
         PyObject *exc = PyErr_GetRaisedException();
-        reader_line_too_long(r, exc);
+        reader_line_too_long(c, buffer, resume, exc);
         Py_DECREF(exc);
     }
     return 0;
+}
+
+static int
+reader_resume_after_line(AfCoro *c)
+{
+    return reader_maybe_resume((AfReader *)c->self);
+}
+
+static int
+reader_caught_in_line(AfCoro *c, PyObject **result)
+{
+    return af_reader_caught_in_line(c, ((AfReader *)c->self)->buffer, reader_resume_after_line, result);
 }
 
 /* An empty line is the end of the iteration. */

@@ -31,6 +31,17 @@ AF_API int af_reader_feed_next(AfReader *r, const char *data, Py_ssize_t n);
 /* Wake whoever waits with that future, as _wakeup_waiter() does: 0 or -1. */
 AF_API int af_reader_wake(AfState *st, PyObject *waiter);
 
+/* readuntil() of a buffer, a bytearray: how many bytes are to be taken; 0: there is no separator yet; -1: LimitOverrunError.
+   The separator is c->arg, bytes (NULL: a line's end), and there is none before c->offset. */
+AF_API Py_ssize_t af_reader_find(AfCoro *c, PyObject *buffer, Py_ssize_t most);
+
+/* IncompleteReadError, with what there is.  expected: an int or None. */
+AF_API PySendResult af_reader_incomplete_steal(AfState *st, PyObject *buffer, PyObject *expected);
+
+/* readline() catches what readuntil() raises: at the end a line need not end.  As af_coro_kind.caught; resume is the
+   reader's _maybe_resume_transport(). */
+AF_API int af_reader_caught_in_line(AfCoro *c, PyObject *buffer, int (*resume)(AfCoro *), PyObject **result);
+
 /* Is it exactly asyncfast.StreamReader, of which no method is overridden? */
 static inline int
 af_reader_is_exact(AfState *st, PyObject *reader)

@@ -8,6 +8,7 @@
    Belongs to its loop's thread.  Runs Python: the protocol's methods; after each of them everything may have changed. */
 #include "net/stream.h"
 
+#include "net/asyncstream.h"
 #include "net/backlog.h"
 #include "net/data.h"
 #include "net/feed.h"
@@ -446,6 +447,10 @@ stream_write(AfStream *s, PyObject *data)
         PyErr_Format(PyExc_TypeError, AF_WRITE_TYPE_ERROR ", not %R", name);
         Py_XDECREF(name);
         return NULL;
+    }
+    if (af_unlikely(s->t.new_stream)) {
+        s->t.new_stream = 0;
+        af_asyncstream_find_writer(af_state_of_type(Py_TYPE(s)), (PyObject *)s);
     }
     if (stream_may_write(s, "write") < 0) {
         return NULL;

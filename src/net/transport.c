@@ -6,6 +6,7 @@
 
 #include "core/handle.h"
 #include "net/address.h"
+#include "net/asyncstream.h"
 #include "net/feed.h"
 
 #include <netinet/tcp.h>
@@ -598,6 +599,7 @@ transport_take_protocol(AfTransport *t, PyObject *protocol)
     }
     t->buffered_protocol = (char)buffered;
     t->feed = af_feeder_of(st, protocol);
+    t->new_stream = af_feeds_asyncio(st, protocol);
     t->sink = af_sink_of(st, protocol);
     t->protocol_connected = 1;
     Py_XSETREF(t->protocol, Py_NewRef(protocol));

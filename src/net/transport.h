@@ -52,6 +52,7 @@ typedef struct AfTransport {
     char fd_in_sock;            /* sock is a socket of _socket, which keeps its fd right behind the head */
     char is_pipe, writes_only;  /* sock is a file, maybe; to be readable means that the reader has gone */
     char made;                  /* __init__() was called */
+    char new_stream;            /* of asyncio.open_connection() or alike, and nothing was written yet */
     char socket_shown;          /* somebody asked for the extra info "socket" */
     char unseen;                /* no program has it yet, and none is to blame if it is never closed */
     char owns_fd, no_socket;    /* accepted: the fd is ours to close; no socket object was made of it yet, see barefd.c */

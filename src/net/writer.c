@@ -25,6 +25,26 @@ writer_transport(AfWriter *w)
     return w->transport;
 }
 
+/* A transport of ours on which nobody has set anything that could hide a method. */
+static int
+writer_knows(AfState *st, PyObject *transport)
+{
+    return Py_IS_TYPE(transport, st->StreamType) && ((AfTransport *)transport)->dict == NULL;
+}
+
+AF_API PyObject *
+af_writer_write(AfState *st, PyObject *transport, PyObject *data)
+{
+    if (af_likely(writer_knows(st, transport))) {
+        return af_stream_write(transport, data);
+    }
+    PyObject *res = PyObject_CallMethodOneArg(transport, st->str_write, data);
+    if (res != NULL) {
+        Py_SETREF(res, Py_NewRef(Py_None));
+    }
+    return res;
+}
+
 static PyObject *
 writer_write(AfWriter *w, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -33,16 +53,7 @@ writer_write(AfWriter *w, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         return NULL;
     }
     Py_INCREF(transport);
-    PyObject *res;
-    if (af_likely(Py_IS_TYPE(transport, w->st->StreamType))) {
-        res = af_stream_write(transport, data);
-    }
-    else {
-        res = PyObject_CallMethodOneArg(transport, w->st->str_write, data);
-        if (res != NULL) {
-            Py_SETREF(res, Py_NewRef(Py_None));
-        }
-    }
+    PyObject *res = af_writer_write(w->st, transport, data);
     Py_DECREF(transport);
     return res;
 }
@@ -73,13 +84,13 @@ writer_is_free(AfWriter *w)
            (af_reader_is_exact(st, w->reader) && !af_is_set(((AfReader *)w->reader)->exception));
 }
 
-/* transport.is_closing(), which sends what is held back: 0, 1 or -1. */
-static int
-writer_is_closing(AfWriter *w)
+AF_API int
+af_writer_is_closing(AfState *st, PyObject *transport)
 {
-    PyObject *transport = Py_NewRef(w->transport), *res = NULL;
+    PyObject *res = NULL;
     int closing;
-    if (af_likely(Py_IS_TYPE(transport, w->st->StreamType))) {
+    Py_INCREF(transport);
+    if (af_likely(writer_knows(st, transport))) {
         closing = af_transport_settle((AfTransport *)transport) < 0 ? -1 : ((AfTransport *)transport)->closing;
     }
     else {
@@ -96,7 +107,7 @@ writer_step_drain(AfCoro *c, PyObject **result)
 {
     AfWriter *w = (AfWriter *)c->self;
     if (af_likely(writer_is_free(w))) {
-        int closing = writer_is_closing(w);
+        int closing = af_writer_is_closing(w->st, w->transport);
         if (closing < 0) {
             return PYGEN_ERROR;
         }

@@ -30,6 +30,16 @@ af_freelist_take(af_freelist *list, PyTypeObject *type)
     return af_freelist_make(type);
 }
 
+/* One of asyncio's stream classes, net/asyncstream.c. */
+enum { AF_ASYNCIO_READER, AF_ASYNCIO_WRITER, AF_ASYNCIO_PROTOCOL, AF_ASYNCIO_CLASSES };
+
+typedef struct {
+    PyObject *type;             /* that instances have: of the first two ours, in the place of asyncio's */
+    PyObject *codes;            /* a tuple: that type, a function that its methods in C stand for, its code, and so on */
+    unsigned version;           /* of the type, when it was last looked at */
+    int good;                   /* it was what it is on import */
+} af_asyncio_class;
+
 typedef struct AfState {
     /* types */
     PyTypeObject *LoopType;
@@ -167,6 +177,15 @@ typedef struct AfState {
     PyObject *str_private_transport;
     PyObject *str_stream_reader_wr;
     PyObject *str_write;
+    PyObject *str_create_future;
+    PyObject *str_drain_helper;
+    PyObject *str_exception;
+    PyObject *str_maybe_resume_transport;
+    PyObject *str_private_connection_lost;
+    PyObject *str_private_exception;
+    PyObject *str_private_protocol;
+    PyObject *str_private_reader;
+    PyObject *str_source_traceback;
     PyObject *str_cancel;
     PyObject *str_context;
     PyObject *str_get_debug;
@@ -192,10 +211,7 @@ typedef struct AfState {
     /* types seen to be coroutines by asyncio.iscoroutine() */
     PyObject *coroutine_types;
 
-    /* net/feed.c: asyncio's stream classes, as they were at first; the types' versions when they were last looked at */
-    PyObject *feed_codes;
-    unsigned feed_versions[2];
-    int feed_good;
+    af_asyncio_class asyncio_classes[AF_ASYNCIO_CLASSES];
 
     /* plain data */
     int share_contexts;                 /* core/context.h */

@@ -4,6 +4,8 @@
    protocol's methods, the SSLObject's, the transport below. */
 #include "tls/tls.h"
 
+#include "net/asyncstream.h"
+
 /* ---- methods ---------------------------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -14,6 +16,10 @@ tls_write(AfTls *tls, PyObject *data)
         PyErr_Format(PyExc_TypeError, "data: expecting a bytes-like instance, got %U", name);
         Py_XDECREF(name);
         return NULL;
+    }
+    if (af_unlikely(tls->app_new)) {
+        tls->app_new = 0;
+        af_asyncstream_find_writer(tls->st, (PyObject *)tls);
     }
     return af_tls_write_object(tls, data);
 }
@@ -78,6 +84,7 @@ tls_take_protocol(AfTls *tls, PyObject *protocol)
     }
     tls->app_sink = af_sink_of(tls->st, protocol);
     tls->app_feed = af_feeder_of(tls->st, protocol);
+    tls->app_new = af_feeds_asyncio(tls->st, protocol);
     tls->app_buffered = buffered && tls->app_sink == NULL;
     Py_XSETREF(tls->protocol, Py_NewRef(protocol));
     return 0;

@@ -110,6 +110,7 @@ typedef struct AfTls {
     char app_buffered;
     AfSink *app_sink;           /* borrowed: the protocol, if it is TLS again */
     af_feeder app_feed;         /* if its data goes into a stream reader, or NULL */
+    char app_new;               /* ... of asyncio's, and nothing was written yet */
 } AfTls;
 
 /* What a transport is made with: borrowed. */
