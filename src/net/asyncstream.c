@@ -29,6 +29,7 @@ asyncio_look(AfState *st, af_asyncio_class *class)
     PyObject *res = af_call_method(st->hooks, "stream_class_is_asyncios", "O", class->type);
     int good = res == Py_True;
     Py_XDECREF(res);
+    PyErr_Clear();
     /* a type that was changed has no version until it is asked for something */
     Py_XDECREF(PyObject_GetAttr(class->type, st->str_write));
     PyErr_Clear();
@@ -158,16 +159,29 @@ asyncreader_look(AfCoro *c, af_reader_fields *f)
     return dict != NULL && (c->waited || f->exception == Py_None);
 }
 
+/* The function of that name as it was on import, borrowed: what was called, if somebody has changed the class since. */
+static PyObject *
+asyncstream_function(AfState *st, int which, const char *name)
+{
+    PyObject *codes = st->asyncio_classes[which].codes;
+    for (Py_ssize_t i = 1; i < PyTuple_GET_SIZE(codes); i += 2) {
+        PyObject *function = PyTuple_GET_ITEM(codes, i);
+        if (PyUnicode_CompareWithASCIIString(((PyFunctionObject *)function)->func_name, name) == 0) {
+            return function;
+        }
+    }
+    PyErr_SetString(PyExc_SystemError, name);
+    return NULL;
+}
+
 /* asyncio's method does it, from the start. */
 static PySendResult
-asyncstream_delegate(AfCoro *c, PyObject *class, PyObject **result)
+asyncstream_delegate(AfCoro *c, int which, PyObject **result)
 {
-    PyObject *method = af_get_attr(class, c->kind->name), *arg = c->arg == NULL ? NULL : Py_NewRef(c->arg);
-    if (method != NULL && arg == NULL && c->n > 0) {
-        arg = PyLong_FromSsize_t(c->n);
-    }
-    PyObject *coro = method == NULL || PyErr_Occurred() ? NULL : PyObject_CallFunctionObjArgs(method, c->self, arg, NULL);
-    Py_XDECREF(method);
+    PyObject *function = asyncstream_function(c->park.st, which, c->kind->name);
+    PyObject *arg = c->n > 0 ? PyLong_FromSsize_t(c->n) : Py_XNewRef(c->arg);
+    PyObject *coro = function == NULL || (c->n > 0 && arg == NULL)
+                         ? NULL : PyObject_CallFunctionObjArgs(function, c->self, arg, NULL);
     Py_XDECREF(arg);
     return af_coro_delegate_steal(c, coro, result);
 }
@@ -175,7 +189,7 @@ asyncstream_delegate(AfCoro *c, PyObject *class, PyObject **result)
 static PySendResult
 asyncreader_delegate(AfCoro *c, PyObject **result)
 {
-    return asyncstream_delegate(c, c->park.st->asyncio_StreamReader, result);
+    return asyncstream_delegate(c, AF_ASYNCIO_READER, result);
 }
 
 /* _paused = False; _transport.resume_reading(): 0 or -1. */
@@ -408,7 +422,7 @@ asyncwriter_step_drain(AfCoro *c, PyObject **result)
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
-    return drained < 0 ? PYGEN_ERROR : asyncstream_delegate(c, st->asyncio_StreamWriter, result);
+    return drained < 0 ? PYGEN_ERROR : asyncstream_delegate(c, AF_ASYNCIO_WRITER, result);
 }
 
 static const af_coro_kind asyncwriter_drain_kind = {"drain", "StreamWriter.drain", asyncwriter_step_drain, NULL, NULL};

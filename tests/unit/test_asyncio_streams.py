@@ -228,3 +228,15 @@ def test_a_class_patched_while_somebody_waits(pair):
         pair.peer.sendall(b"def")
         assert pair.run(task) == b"abcdef"
     resume.assert_called_once_with(pair.reader)
+
+
+@EACH("name", ["read", "readexactly", "readuntil", "readline"])
+def test_what_waits_is_what_was_called(pair, name):
+    """Whatever is patched, its coroutine has begun already."""
+    coroutine = {"read": lambda: pair.reader.read(6), "readexactly": lambda: pair.reader.readexactly(6),
+                 "readuntil": lambda: pair.reader.readuntil(), "readline": lambda: pair.reader.readline()}[name]()
+    task = pair.loop.create_task(coroutine)
+    turn(pair.loop)
+    with mock.patch.object(asyncio.StreamReader, name):
+        pair.peer.sendall(b"abcde\n")
+        assert pair.run(task) == b"abcde\n"
