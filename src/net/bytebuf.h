@@ -7,8 +7,8 @@
 
 #include "rt/compat.h"
 
-/* An empty buffer keeps this much: a usual message, and not too much for thousands of idle connections. */
-#define AF_BYTEBUF_KEEP ((Py_ssize_t)8 * 1024)
+/* An empty buffer keeps this much: a message of 10 KiB, and not too much for thousands of idle connections. */
+#define AF_BYTEBUF_KEEP ((Py_ssize_t)12 * 1024)
 
 /* 0, or -1 with BufferError or MemoryError and nothing changed. */
 static inline int
@@ -53,12 +53,15 @@ af_bytebuf_drop(PyObject *buffer, Py_ssize_t n)
         PyErr_SetString(PyExc_BufferError, "Existing exports of data: object cannot be re-sized");
         return -1;
     }
-    b->ob_start = rest == 0 ? b->ob_bytes : b->ob_start + n;
+    b->ob_start += n;           /* a resize that finds it at the start would shrink large memory to a splinter */
     if (b->ob_alloc > AF_BYTEBUF_KEEP && rest < b->ob_alloc / 4) {
         if (PyByteArray_Resize(buffer, rest) == 0) {    /* the size is still the old one: it would do nothing otherwise */
             return 0;
         }
         PyErr_Clear();
+    }
+    if (rest == 0) {
+        b->ob_start = b->ob_bytes;
     }
     b->ob_start[rest] = 0;
     Py_SET_SIZE((PyVarObject *)b, rest);
