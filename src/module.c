@@ -190,7 +190,8 @@ module_register(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* asyncfast/_streams.py calls it once: its StreamReader, StreamReaderProtocol and StreamWriter; and see af_asyncstream_register(). */
+/* asyncfast/_streams.py calls it once: its StreamReader, StreamReaderProtocol and StreamWriter; for the last argument see
+   af_asyncstream_register(). */
 static PyObject *
 module_register_streams(PyObject *module, PyObject *args)
 {

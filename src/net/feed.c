@@ -1,8 +1,8 @@
 /* Feeding stream readers: ours, and asyncio's own.
 
    asyncio.StreamReaderProtocol.data_received() calls reader.feed_data(), which extends a bytearray, wakes who waits and
-   may pause the transport.  For these two classes (asyncstream.c) that is done here, on their instances' own attributes, so that
-   nobody can tell but by the time it takes.  Before anything is changed it is made sure that Python would have done just
+   may pause the transport.  For these two classes (asyncstream.c) that is done here, on their instances' own attributes, so
+   that nobody can tell but by the time it takes.  Before anything is changed it is made sure that Python would have done just
    that: the classes are as they were (by the version of the type, which any change to it or its bases changes), the
    functions have the code they had, no instance attribute hides a method, and each attribute is of the kind that asyncio
    gives it.  Whatever is not so is left to data_received().
