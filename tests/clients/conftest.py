@@ -252,7 +252,7 @@ def check_inside(line, tls=None, streams=None):
     assert "asyncfast.SocketTransport" in classes, line
     assert (engine if "asyncfast.SSLTransport" in classes else None) == tls, line
     if streams:
-        assert [cls for cls in classes if cls.endswith(".StreamReader")] == [f"{streams}.StreamReader"], line
+        assert {cls for cls in classes if cls.endswith(".StreamReader")} == {f"{streams}.StreamReader"}, line
 
 
 @pytest.fixture(name="check_inside")
