@@ -52,6 +52,7 @@ typedef struct AfLoop {
     int64_t released_at;        /* clock when the interpreter's lock was last given up by a poll */
     unsigned since_poll;        /* callbacks run since the last poll */
     int polled;                 /* events that it brought */
+    int batch;                  /* events that a poll may bring, at most, for what they bring */
     size_t unread;              /* bytes received since then for tasks that run later */
     uint64_t turns;             /* begun so far */
     uint64_t polled_ticks;      /* af_ticks() then */
@@ -67,7 +68,8 @@ typedef struct AfLoop {
     unsigned long thread;       /* of the thread that runs the loop; 0: not running */
     af_poll poll;
     struct AfFdWatch **watches; /* by fd */
-    int nwatches;
+    int nwatches;               /* fds there is room for, ... */
+    int watching;               /* ... and of them in use */
     struct AfIo *held, *last_held;      /* own a reference each: to be flushed when the entry that runs has returned, or ... */
     uint64_t burst_since;       /* ... its turn, if that has many entries: af_ticks() at its beginning; 0: it has few */
     size_t held_bytes;          /* held back since the last flush */

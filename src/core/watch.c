@@ -80,6 +80,7 @@ watch_make(AfLoop *loop, int fd)
     }
     w->watcher.fd = fd;
     loop->watches[fd] = w;
+    loop->watching++;
     return w;
 }
 
@@ -88,6 +89,7 @@ watch_free_if_idle(AfLoop *loop, AfFdWatch *w)
 {
     if (w->watcher.want == 0 && w->watcher.have == 0 && w->io == NULL) {
         loop->watches[w->watcher.fd] = NULL;
+        loop->watching--;
         AF_ASSERT(w->named == NULL);
         Py_XDECREF(w->sock_ref);
         PyMem_Free(w);
@@ -754,6 +756,7 @@ af_watch_forget_all(AfLoop *loop)
             continue;
         }
         loop->watches[fd] = NULL;
+        loop->watching--;
         af_poll_forget(&loop->poll, &w->watcher);
         for (AfIo *io; (io = w->io) != NULL; ) {
             unsigned wanted = io->want;
