@@ -28,6 +28,7 @@ class Loop(_CoreLoop, asyncio.SelectorEventLoop):  # type: ignore[misc]
         fast_streams: bool | None = None,
         tls: str | None = None,
         ktls: bool | None = None,
+        busy_poll: bool | None = None,
     ) -> None: ...
     @property
     def tls_engine(self) -> str: ...
@@ -38,6 +39,7 @@ def new_event_loop(
     fast_streams: bool | None = None,
     tls: str | None = None,
     ktls: bool | None = None,
+    busy_poll: bool | None = None,
 ) -> Loop: ...
 def run(
     main: Coroutine[Any, Any, _T],

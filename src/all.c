@@ -6,6 +6,7 @@
 #include "base/heap.c"
 #include "base/ring.c"
 #include "sys/epoll.c"
+#include "sys/busy.c"
 #include "rt/state.c"
 #include "core/stopiter.c"
 #include "core/context.c"

@@ -583,7 +583,7 @@ loop_poll(AfLoop *loop, int64_t timeout)
         }
         loop->asleep = timeout != 0;
         Py_BEGIN_ALLOW_THREADS
-        n = af_poll_wait(&loop->poll, events, timeout);
+        n = af_busy_wait(&loop->busy, &loop->poll, events, timeout);
         Py_END_ALLOW_THREADS
         loop->asleep = loop->woken = 0;
         loop->released_at = loop->polled_at;
@@ -874,6 +874,9 @@ loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
     loop->st->stepping = NULL;
     af_loop_poll_next(loop);        /* programs count on stop(); run_forever() */
     loop->signal_check = LOOP_SIGNAL_STEP;
+    if (loop->busy.thread != loop->thread) {
+        af_busy_init(&loop->busy, loop->thread);
+    }
     Py_INCREF(loop);
     af_context_aside aside = af_context_set_aside(loop);    /* it may be run from inside itself */
     do {
@@ -1058,6 +1061,7 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     loop->fast_soon = (char)soon;
     loop->custom_time = !time;
     loop->batch = AF_POLL_BATCH;
+    loop->busy.on = 1;
     int rc = af_ring_init(&loop->ready);
     if (rc == 0) {
         rc = af_poll_open(&loop->poll);
@@ -1288,6 +1292,8 @@ static PyGetSetDef loop_getset[] = {
     {"_debug", (getter)loop_get_flag, (setter)loop_set_flag, "The debug mode.", LOOP_AT(debug)},
     {"_await_values", (getter)loop_get_flag, (setter)loop_set_flag, "Whether plain values may be awaited.",
      LOOP_AT(await_values)},
+    {"_busy_poll", (getter)loop_get_flag, (setter)loop_set_flag, "Whether short waits may look instead of sleeping.",
+     LOOP_AT(busy.on)},
     {"_asyncgens", (getter)af_asyncgens_get, (setter)af_asyncgens_set,
      "The asynchronous generators that were iterated and have not ended, a weakref.WeakSet.", NULL},
     {"_asyncgens_shutdown_called", (getter)loop_get_flag, (setter)loop_set_flag,

@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "base/ring.h"
 #include "rt/state.h"
+#include "sys/busy.h"
 #include "sys/clock.h"
 #include "sys/poller.h"
 
@@ -67,6 +68,7 @@ typedef struct AfLoop {
 
     unsigned long thread;       /* of the thread that runs the loop; 0: not running */
     af_poll poll;
+    af_busy busy;
     struct AfFdWatch **watches; /* by fd */
     int nwatches;               /* fds there is room for, ... */
     int watching;               /* ... and of them in use */

@@ -45,7 +45,7 @@ af_poll_open(af_poll *p)
 {
     int rc;
     p->wake_fd = p->timer_fd = -1;
-    p->has_pwait2 = p->timer_armed = 0;
+    p->has_pwait2 = p->timer_armed = p->told = 0;
     p->most = AF_POLL_BATCH;
     p->fd = epoll_create1(EPOLL_CLOEXEC);
     if (p->fd < 0) {
@@ -156,6 +156,7 @@ af_poll_wait(af_poll *p, af_event *events, int64_t timeout_ns)
 {
     struct epoll_event ev[AF_POLL_BATCH];
     int n = epoll_sleep(p, ev, timeout_ns);
+    p->told = n > 0;
     if (n < 0) {
         return -errno;
     }

@@ -34,6 +34,7 @@ typedef struct {
     int timer_fd;           /* timerfd, only where the kernel lacks epoll_pwait2; else -1 */
     int timer_armed;
     int has_pwait2;
+    int told;               /* the last wait brought something, if only a wake-up */
     int most;               /* events that a wait returns, at most: 1 to AF_POLL_BATCH; the owner's */
 } af_poll;
 

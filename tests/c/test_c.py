@@ -29,6 +29,7 @@ BUILDS = {
     "hostile": [*DEBUG, "-DAF_HOSTILE"],
 }
 PROGRAMS = {
+    "busy": ["plain", "asan"],
     "clock": ["plain", "asan"],
     "copy": ["plain", "asan", "hostile"],
     "heap": ["plain", "asan"],

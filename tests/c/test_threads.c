@@ -4,6 +4,7 @@
 
 #include "base/ring.c"
 #include "sys/epoll.c"
+#include "sys/busy.c"
 
 #include <pthread.h>
 #include <sched.h>
@@ -92,18 +93,25 @@ wake_many(void *arg)
     return NULL;
 }
 
+/* With looks: as a loop that looks before it sleeps, again and again. */
 static void
-test_woken_from_many_threads(void)
+wake_from_many_threads(int looks)
 {
+    af_busy busy = {.on = 1};
+    af_busy_init(&busy, 1);
     pthread_t threads[THREADS];
     af_event events[AF_POLL_BATCH];
     size_t all = (size_t)THREADS * WAKES;
+    atomic_store(&asked, 0);
+    atomic_store(&answered, 0);
     CHECK_EQ(af_poll_open(&waiter), 0);
     for (int t = 0; t < THREADS; t++) {
         CHECK_EQ(pthread_create(&threads[t], NULL, wake_many, NULL), 0);
     }
     while (atomic_load(&answered) < all) {
-        CHECK_EQ(af_poll_wait(&waiter, events, -1), 0);
+        busy.looks = looks;
+        CHECK_EQ(af_busy_wait(&busy, &waiter, events, -1), 0);
+        CHECK(waiter.told);
         atomic_store(&answered, atomic_load(&asked));
     }
     for (int t = 0; t < THREADS; t++) {
@@ -112,11 +120,24 @@ test_woken_from_many_threads(void)
     af_poll_close(&waiter);
 }
 
+static void
+test_woken_from_many_threads(void)
+{
+    wake_from_many_threads(0);
+}
+
+static void
+test_woken_while_it_looks(void)
+{
+    wake_from_many_threads(1);
+}
+
 int
 main(int argc, char **argv)
 {
     check_begin(argc, argv);
     RUN(test_pushed_from_many_threads);
     RUN(test_woken_from_many_threads);
+    RUN(test_woken_while_it_looks);
     return 0;
 }

@@ -1,0 +1,143 @@
+#include "sys/busy.h"
+#include "sys/clock.h"
+
+#include <time.h>
+
+/* A sleep no longer than this, in ns, is one that looking might have done for: half of it is waking up. */
+#define BUSY_SHORT 100000
+/* It looks for no longer than this, in ns, and then sleeps; more than BUSY_MISSES of that in a window, and it is over. */
+#define BUSY_MOST 50000
+#define BUSY_MISSES 4
+/* Waits that are judged together.  Before those that sleep are measured, as many have to be short. */
+#define BUSY_WINDOW 64
+#define BUSY_PATIENCE (2 * BUSY_WINDOW)
+#define BUSY_PATIENCE_MOST (128 * BUSY_WINDOW)
+/* After so many windows of looking one sleeps again, to see what that takes now. */
+#define BUSY_WINDOWS 256
+/* Looking may take this part more than sleeping: answers come twice as fast, and a measurement is not that exact. */
+#define BUSY_MARGIN(asleep) ((asleep) / 32)
+#ifdef AF_HOSTILE
+#  define BUSY_LEAST 10000
+#else
+#  define BUSY_LEAST 0
+#endif
+
+AF_API void
+af_busy_init(af_busy *b, unsigned long thread)
+{
+    *b = (af_busy){.left = BUSY_PATIENCE, .patience = BUSY_PATIENCE, .thread = thread, .on = b->on};
+}
+
+static int64_t
+busy_cpu_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * AF_NS_PER_SEC + ts.tv_nsec;
+}
+
+static void
+busy_next_window(af_busy *b, int looks, int64_t cpu)
+{
+    b->looks = looks;
+    b->left = BUSY_WINDOW;
+    b->misses = 0;
+    b->begun = cpu;
+}
+
+/* Something ended a sleep of so many ns. */
+static void
+busy_slept(af_busy *b, int64_t wall)
+{
+    if (wall > BUSY_SHORT) {
+        b->left = b->left < BUSY_PATIENCE ? BUSY_PATIENCE : b->left;
+        return;
+    }
+    b->left--;
+    if (b->left == BUSY_WINDOW) {
+        b->begun = busy_cpu_ns();
+    }
+    else if (b->left == 0) {
+        int64_t cpu = busy_cpu_ns();
+        b->asleep = cpu - b->begun;
+        b->windows = 0;
+        busy_next_window(b, 1, cpu);
+    }
+}
+
+static void
+busy_sleep_from_now(af_busy *b)
+{
+    b->looks = 0;
+    b->left = b->patience;
+    b->patience = b->patience < BUSY_PATIENCE_MOST ? 2 * b->patience : BUSY_PATIENCE_MOST;
+}
+
+static void
+busy_judge(af_busy *b, int64_t cpu)
+{
+    int64_t took = cpu - b->begun;
+    b->awake = b->windows == 0 ? took : b->awake + (took - b->awake) / 8;
+    if (b->awake > b->asleep + BUSY_MARGIN(b->asleep)) {
+        busy_sleep_from_now(b);
+        return;
+    }
+    b->patience = BUSY_PATIENCE;
+    b->windows++;
+    busy_next_window(b, b->windows < BUSY_WINDOWS, cpu);
+}
+
+/* It has looked, and found something or not. */
+static void
+busy_looked(af_busy *b, int found)
+{
+    b->misses += !found;
+    if (b->misses > BUSY_MISSES) {
+        busy_sleep_from_now(b);
+    }
+    else if (--b->left == 0) {
+        busy_judge(b, busy_cpu_ns());
+    }
+}
+
+/* Look until something is there, or the clock says so many ns.  Returns what af_poll_wait() did last. */
+static int
+busy_look(af_poll *p, af_event *events, int64_t until)
+{
+    int n;
+    do {
+        n = af_poll_wait(p, events, 0);
+    } while (n == 0 && !p->told && af_clock_ns() < until);
+    return n;
+}
+
+AF_API int
+af_busy_wait(af_busy *b, af_poll *p, af_event *events, int64_t timeout_ns)
+{
+    if (timeout_ns == 0 || !b->on) {
+        return af_poll_wait(p, events, timeout_ns);
+    }
+    int64_t begun = af_clock_ns(), most = b->looks ? BUSY_MOST : BUSY_LEAST;
+    if (most == 0) {
+        int n = af_poll_wait(p, events, timeout_ns);
+        if (p->told) {
+            busy_slept(b, af_clock_ns() - begun);
+        }
+        return n;
+    }
+    int n = busy_look(p, events, begun + (timeout_ns > 0 && timeout_ns < most ? timeout_ns : most));
+    int found = n != 0 || p->told;
+    if (b->looks) {
+        busy_looked(b, found);
+    }
+    if (found) {
+        return n;
+    }
+    if (timeout_ns > 0) {
+        timeout_ns -= af_clock_ns() - begun;
+        if (timeout_ns <= 0) {
+            return 0;
+        }
+    }
+    return af_poll_wait(p, events, timeout_ns);
+}
