@@ -3,8 +3,8 @@
 
 #include <time.h>
 
-/* A sleep no longer than this, in ns, is one that looking might have done for: half of it is waking up. */
-#define BUSY_SHORT 100000
+/* A sleep no longer than this (75 to 300 us) is one that looking might have done for: half of it is waking up. */
+#define BUSY_SHORT (3 * AF_TICKS_SHORT)
 /* It looks for no longer than this, in ns, and then sleeps; more than BUSY_MISSES of that in a window, and it is over. */
 #define BUSY_MOST 50000
 #define BUSY_MISSES 4
@@ -14,8 +14,9 @@
 #define BUSY_PATIENCE_MOST (128 * BUSY_WINDOW)
 /* After so many windows of looking one sleeps again, to see what that takes now. */
 #define BUSY_WINDOWS 256
-/* Looking may take this part more than sleeping: answers come twice as fast, and a measurement is not that exact. */
-#define BUSY_MARGIN(asleep) ((asleep) / 32)
+/* Looking may take this part more than sleeping, in its first window and later: answers come twice as fast, and a machine is
+   not equally fast all the time.  What it cannot keep is noticed after BUSY_WINDOWS at the latest. */
+#define BUSY_MARGIN(b) ((b)->asleep / ((b)->windows == 0 ? 32 : 8))
 #ifdef AF_HOSTILE
 #  define BUSY_LEAST 10000
 #else
@@ -45,11 +46,11 @@ busy_next_window(af_busy *b, int looks, int64_t cpu)
     b->begun = cpu;
 }
 
-/* Something ended a sleep of so many ns. */
+/* Something ended a sleep of so many ticks. */
 static void
-busy_slept(af_busy *b, int64_t wall)
+busy_slept(af_busy *b, uint64_t ticks)
 {
-    if (wall > BUSY_SHORT) {
+    if (ticks > BUSY_SHORT) {
         b->left = b->left < BUSY_PATIENCE ? BUSY_PATIENCE : b->left;
         return;
     }
@@ -78,7 +79,7 @@ busy_judge(af_busy *b, int64_t cpu)
 {
     int64_t took = cpu - b->begun;
     b->awake = b->windows == 0 ? took : b->awake + (took - b->awake) / 8;
-    if (b->awake > b->asleep + BUSY_MARGIN(b->asleep)) {
+    if (b->awake > b->asleep + BUSY_MARGIN(b)) {
         busy_sleep_from_now(b);
         return;
     }
@@ -117,14 +118,16 @@ af_busy_wait(af_busy *b, af_poll *p, af_event *events, int64_t timeout_ns)
     if (timeout_ns == 0 || !b->on) {
         return af_poll_wait(p, events, timeout_ns);
     }
-    int64_t begun = af_clock_ns(), most = b->looks ? BUSY_MOST : BUSY_LEAST;
+    int64_t most = b->looks ? BUSY_MOST : BUSY_LEAST;
     if (most == 0) {
+        uint64_t ticks = af_ticks();
         int n = af_poll_wait(p, events, timeout_ns);
         if (p->told) {
-            busy_slept(b, af_clock_ns() - begun);
+            busy_slept(b, af_ticks() - ticks);
         }
         return n;
     }
+    int64_t begun = af_clock_ns();
     int n = busy_look(p, events, begun + (timeout_ns > 0 && timeout_ns < most ? timeout_ns : most));
     int found = n != 0 || p->told;
     if (b->looks) {
