@@ -1153,6 +1153,9 @@ loop_empty(AfLoop *loop)
     Py_CLEAR(loop->pristine);
     Py_CLEAR(loop->runner);
     Py_CLEAR(loop->read_buffer);
+    while (loop->nspares > 0) {
+        Py_DECREF(loop->spares[--loop->nspares]);
+    }
     free(loop->room);
     loop->room = NULL;
 }

@@ -35,6 +35,8 @@ typedef struct {
     char shutdown;              /* shutdown_asyncgens() was called */
 } af_asyncgens;
 
+#define AF_LOOP_SPARES 64
+
 typedef struct AfLoop {
     PyObject_HEAD
     AfState *st;
@@ -77,6 +79,8 @@ typedef struct AfLoop {
     size_t held_bytes;          /* held back since the last flush */
     char in_entry;              /* an entry of the ring runs */
     PyObject *next_task;        /* a task that is stepped as soon as that has returned, or NULL */
+    PyObject *spares[AF_LOOP_SPARES];   /* bytes objects that nobody has any more: what is received next may lie in them */
+    int nspares;
     PyObject *read_buffer;      /* bytes of AF_READ_SIZE, to be lent to protocols; NULL: none yet, or lent */
     char *room;                 /* as large, for what only C sees: datagrams, TLS records; NULL: none yet, or in use */
 

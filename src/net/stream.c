@@ -377,8 +377,10 @@ stream_release(AfIo *io)
     if (rc < 0) {
         return -1;
     }
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
     rc = stream_send_now(s, &data);
-    af_data_close(&data);
+    af_spare_give(loop, data.obj);      /* bytes, as all that is held back */
+    Py_DECREF(loop);
     return rc;
 }
 

@@ -969,6 +969,41 @@ def test_kept_by_two_and_read_in_turns(loop, connect):
         assert data == b"".join(bytes([65 + n, 97 + number]) * 10_000 for n in range(10))
 
 
+def test_what_a_program_has_stays_what_it_is(loop, connect):
+    """Sizes whose memory is used anew: some are written back, some kept, as they are or by a view; all in any order."""
+    rng, kept, sent = random.Random(5), [], []
+
+    class Protocol(connect.Notes):
+        def data_received(self, data):
+            hash(data)          # which is noted in the object
+            if rng.random() < 0.5:
+                self.transport.write(data)
+                sent.append(bytes(bytearray(data)))
+            if rng.random() < 0.3:
+                data = rng.choice([data, memoryview(data), [data]])
+                kept.append((data, bytes(bytearray(data[0] if type(data) is list else data))))
+
+    connection = connect(Protocol())
+    connection.protocol.transport = connection.transport
+    connection.peer.setblocking(False)
+    for n in range(600):
+        size = rng.choice([900, 1000, 1023, 1024, 1025, 1030, 1087, 1088, 4000, 10_240, 10_250, 16_383, 16_384])
+        connection.peer.send(bytes([n % 251, n % 250]) * (size // 2) + b"x" * (size % 2))
+        for _ in range(rng.randrange(3)):
+            kept and kept.pop(rng.randrange(len(kept)))
+        if rng.random() < 0.7:
+            turn(loop)
+            got = b""
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    got += connection.peer.recv(1 << 20)
+            assert got == b"".join(sent)
+            sent.clear()
+        for data, copy in kept:
+            for data in [data] if type(data) is not list else data:
+                assert data == copy and hash(data) == hash(copy) and len(data) == len(copy)
+
+
 def test_loops_inside_a_callback(loop, connect, loop_factory):
     """Another loop that runs, in data_received(), while the object is lent."""
     class Outer(connect.Notes):
