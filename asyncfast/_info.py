@@ -18,7 +18,7 @@ WHY_TIMERS = {
 def show():
     """Print each fact as a ``name: value`` line."""
     loop = asyncfast.new_event_loop()
-    backend, timers = loop.backend, loop.timer_backend
+    backend, timers, busy_poll = loop.backend, loop.timer_backend, loop._busy_poll
     loop.close()
     facts = {
         "asyncfast": asyncfast.__version__,
@@ -26,6 +26,7 @@ def show():
         "platform": platform.platform(),
         "backend": f"{backend} ({WHY_BACKEND.get(backend, 'the one built in')})",
         "timers": f"{timers} ({WHY_TIMERS.get(timers, 'the one built in')})",
+        "busy polling": "where it is measured to cost no more than sleeping" if busy_poll else "no (ASYNCFAST_BUSY_POLL)",
         "TLS": tls(),
         "kernel TLS": kernel_tls(),
         "await values": "on" if awaits_values() else "on request" if awaits_values(await_values=True) else "no",

@@ -323,7 +323,8 @@ class TestInfo:
         facts = dict(line.split(": ", 1) for line in out.splitlines())
         name = here.plain("-c", "import asyncfast; l = asyncfast.new_event_loop(); print(l.backend); l.close()")[0]
         assert facts["backend"].startswith(name.strip() + " (")
-        assert {"asyncfast", "python", "platform", "timers", "await values", "free-threading", "subinterpreters"} <= facts.keys()
+        assert {"asyncfast", "python", "platform", "timers", "busy polling", "await values", "free-threading",
+                "subinterpreters"} <= facts.keys()
         assert facts["await values"] == "on request"
 
     def test_says_what_an_option_turns_on(self, here):

@@ -573,6 +573,36 @@ def test_many_descriptors(loop):
         right.close()
 
 
+@pytest.mark.parametrize("many, most", [(8, 16), (40, 16), (200, 52)])
+def test_a_poll_brings_a_share(loop, kind, many, most):
+    """Of those who are ready at once, so that nobody is overtaken by many; and all are served, each before any is again."""
+    pairs = [socket.socketpair() for _ in range(many)]
+    each = [[]]
+
+    def read(n):
+        pairs[n][0].recv(1)
+        if len(each[-1]) == 0:
+            loop.call_soon(each.append, [])
+        each[-1].append(n)
+        pairs[n][1].send(b"y")
+
+    for n, (left, right) in enumerate(pairs):
+        loop.add_reader(left, read, n)
+        right.send(b"x")
+    while sum(map(len, each)) < 4 * many:
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    served = [n for turn in each for n in turn]
+    for at in range(0, 4 * many, many):
+        assert sorted(served[at:at + many]) == list(range(many))
+    if kind.module is not asyncio:
+        assert max(map(len, each)) <= most
+    for left, right in pairs:
+        loop.remove_reader(left)
+        left.close()
+        right.close()
+
+
 def test_callbacks_run_in_the_context_of_the_call(loop, pair):
     import contextvars
     var = contextvars.ContextVar("var", default="default")
