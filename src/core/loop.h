@@ -114,6 +114,13 @@ af_loop_poll_next(AfLoop *loop)
     loop->since_poll = AF_LOOP_POLL_MOST;
 }
 
+/* n bytes were received or sent; or none, if n < 0. */
+static inline void
+af_loop_moved(AfLoop *loop, ssize_t n)
+{
+    loop->busy.moved += n < 0 ? 0 : (size_t)n;
+}
+
 #define AF_READ_SIZE ((size_t)256 * 1024)
 AF_API char *af_loop_room(AfLoop *loop);         /* AF_READ_SIZE bytes, for as long as no Python runs; NULL: MemoryError */
 

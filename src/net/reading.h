@@ -119,6 +119,7 @@ af_recv_into(AfLoop *loop, int fd, void *to, size_t size, int partly, struct soc
         }
     }
     ssize_t n = recvfrom(fd, into, size, MSG_DONTWAIT, addr, len);
+    af_loop_moved(loop, n);
     if (n > 0 && into != to) {
         memcpy(to, into, (size_t)n);
     }

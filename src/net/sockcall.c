@@ -95,6 +95,7 @@ recv_attempt(AfSockOp *s, PyObject **result)
     }
     size_t size = (size_t)s->size < AF_READ_SIZE ? (size_t)s->size : AF_READ_SIZE;
     ssize_t n = recv(sockcall_fd(s), buffer, size, MSG_DONTWAIT);
+    af_loop_moved(s->loop, n);
     return n < 0 ? sockcall_failed() : sockcall_done(PyBytes_FromStringAndSize(buffer, n), result);
 }
 
@@ -222,6 +223,7 @@ sendall_attempt(AfSockOp *s, PyObject **result)
             return sockcall_failed();
         }
         s->size += n;
+        af_loop_moved(s->loop, n);
     }
     return sockcall_done(Py_NewRef(Py_None), result);
 }

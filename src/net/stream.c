@@ -290,6 +290,7 @@ stream_flush(AfStream *s)
     errno = EBADF;
     if (af_transport_fd_is_ours(t)) {
         n = af_likely(msg.msg_iovlen > 0) ? sendmsg(t->fd, &msg, MSG_NOSIGNAL) : stream_send_record(s, &msg);
+        af_loop_moved(t->io.loop, n);
     }
     if (n < 0) {
         if (af_would_block(errno)) {
@@ -343,6 +344,7 @@ stream_send_now(AfStream *s, const af_data *data)
         errno = EBADF;
         if (af_likely(af_transport_fd_is_ours(t))) {
             n = send(t->fd, data->view.buf, (size_t)data->view.len, MSG_NOSIGNAL);
+            af_loop_moved(t->io.loop, n);
         }
         if (af_likely(n == (ssize_t)data->view.len)) {
             return 0;

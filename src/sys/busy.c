@@ -16,7 +16,9 @@
 #define BUSY_WINDOWS 256
 /* Looking may take this part more than sleeping, in its first window and later: answers come twice as fast, and a machine is
    not equally fast all the time.  What it cannot keep is noticed after BUSY_WINDOWS at the latest. */
-#define BUSY_MARGIN(b) ((b)->asleep / ((b)->windows == 0 ? 32 : 8))
+#define BUSY_MARGIN(b) ((b)->asleep / ((b)->windows == 0 ? 32 : 16))
+/* The work that a window has done: who looks sees large data come in more pieces, and waits more often for the same of it. */
+#define BUSY_UNITS(b) ((int64_t)(BUSY_WINDOW + (b)->moved / 512))
 #ifdef AF_HOSTILE
 #  define BUSY_LEAST 10000
 #else
@@ -43,6 +45,7 @@ busy_next_window(af_busy *b, int looks, int64_t cpu)
     b->looks = looks;
     b->left = BUSY_WINDOW;
     b->misses = 0;
+    b->moved = 0;
     b->begun = cpu;
 }
 
@@ -56,11 +59,11 @@ busy_slept(af_busy *b, uint64_t ticks)
     }
     b->left--;
     if (b->left == BUSY_WINDOW) {
-        b->begun = busy_cpu_ns();
+        busy_next_window(b, 0, busy_cpu_ns());
     }
     else if (b->left == 0) {
         int64_t cpu = busy_cpu_ns();
-        b->asleep = cpu - b->begun;
+        b->asleep = (cpu - b->begun) / BUSY_UNITS(b);
         b->windows = 0;
         busy_next_window(b, 1, cpu);
     }
@@ -77,7 +80,7 @@ busy_sleep_from_now(af_busy *b)
 static void
 busy_judge(af_busy *b, int64_t cpu)
 {
-    int64_t took = cpu - b->begun;
+    int64_t took = (cpu - b->begun) / BUSY_UNITS(b);
     b->awake = b->windows == 0 ? took : b->awake + (took - b->awake) / 8;
     if (b->awake > b->asleep + BUSY_MARGIN(b)) {
         busy_sleep_from_now(b);

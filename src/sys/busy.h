@@ -16,7 +16,8 @@ typedef struct {
     int misses;             /* looks of this window that found nothing */
     int windows;            /* looked through since it slept */
     int64_t begun;          /* processor time of the thread when this window began, ns */
-    int64_t asleep, awake;  /* what a window took, ns: the last that slept, the mean of those that looked */
+    int64_t asleep, awake;  /* what a unit of work took, ns: in the last window that slept, in the mean of those that looked */
+    size_t moved;           /* bytes that were sent and received in this window; the owner counts them */
     unsigned long thread;   /* whose time that is; the owner's */
     char on;                /* else it only ever sleeps; the owner's */
 } af_busy;

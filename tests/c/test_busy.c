@@ -117,6 +117,41 @@ test_sleeps_where_it_is_dearer(void)
     CHECK_EQ(b.patience, BUSY_PATIENCE_MOST);
 }
 
+/* A message in twenty pieces of 5 KiB, one each 4 us, the first after 12; whoever takes more of them at a time has less to do. */
+static void
+message(af_busy *b)
+{
+    int64_t begun = machine.now;
+    for (int got = 0; got < 20; ) {
+        machine.next_event = begun + 12000 + 4000 * got;
+        CHECK_EQ(af_busy_wait(b, &poll, &event, -1), 1);
+        int there = (int)((machine.now - begun - 12000) / 4000) + 1, pieces = (there < 20 ? there : 20) - got;
+        machine.now += 500 + 200 * pieces;
+        machine.cpu += 500 + 200 * pieces;
+        b->moved += (size_t)pieces * 5120;
+        got += pieces;
+    }
+}
+
+/* Who looks sees more pieces, each wait costs less, and all of them together more. */
+static void
+test_counts_what_a_wait_has_brought(void)
+{
+    int64_t took[2];
+    for (int on = 0; on < 2; on++) {
+        af_busy b;
+        start(&b, 6000, 15000);
+        b.on = (char)on;
+        int64_t before = machine.cpu;
+        for (int i = 0; i < 20000; i++) {
+            message(&b);
+        }
+        took[on] = machine.cpu - before;
+    }
+    CHECK(machine.looks > 0);
+    CHECK(took[1] < took[0] * 102 / 100);
+}
+
 /* It goes with what it finds: the price of a sleep rises, falls, rises. */
 static void
 test_follows(void)
@@ -234,6 +269,7 @@ main(int argc, char **argv)
     check_begin(argc, argv);
     RUN(test_looks_where_it_is_cheaper);
     RUN(test_sleeps_where_it_is_dearer);
+    RUN(test_counts_what_a_wait_has_brought);
     RUN(test_follows);
     RUN(test_long_waits_sleep);
     RUN(test_stops_when_nothing_comes);
