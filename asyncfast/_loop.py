@@ -91,8 +91,8 @@ class Loop(_core.Loop, Transports, Processes, asyncio.SelectorEventLoop):
     ssl.OP_ENABLE_KTLS asks for the same.  get_extra_info("ktls") of a transport says whether it does, and why not.
 
     busy_poll: where waits for events are short (up to 50 microseconds) and looking again and again is measured to take no more
-    processor time than sleeping, look: answers come up to two and a half times as fast.  False: always sleep; None: as
-    ASYNCFAST_BUSY_POLL says, else True.
+    processor time than sleeping, or at most 1/16 more, look: answers come up to two and a half times as fast.  False: always
+    sleep; None: as ASYNCFAST_BUSY_POLL says, else True.
     """
 
     def __init__(self, *, await_values=None, fast_streams=None, tls=None, ktls=None, busy_poll=None):

@@ -37,8 +37,8 @@ af_reading_give_back(AfLoop *loop, PyObject *buffer)
     }
 }
 
-/* malloc() and free() of more than 1 KiB take a quarter of an echo's instructions, beyond what the C library keeps for each
-   thread.  So bytes that nobody has any more, the loop keeps for what is received next, if that is as large. */
+/* Beyond 1 KiB, where the C library's cache for each thread ends, malloc() and free() take a quarter of an echo's instructions.
+   So the loop keeps bytes that nobody has any more, for what is received next to lie in if that is as large. */
 #define AF_SPARE_FROM 992
 #define AF_SPARE_SAME(a, b) ((a) / 64 == (b) / 64)      /* or what is kept could shrink, and its memory would not */
 
