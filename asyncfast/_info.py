@@ -13,6 +13,7 @@ WHY_TIMERS = {
     "epoll_pwait2": "waits of nanoseconds; the kernel has it",
     "timerfd": "waits of nanoseconds; the kernel, or a filter on it, refuses epoll_pwait2",
 }
+WHY_BUSY_POLL = "where it is measured to cost hardly more than sleeping, or less"
 
 
 def show():
@@ -26,7 +27,7 @@ def show():
         "platform": platform.platform(),
         "backend": f"{backend} ({WHY_BACKEND.get(backend, 'the one built in')})",
         "timers": f"{timers} ({WHY_TIMERS.get(timers, 'the one built in')})",
-        "busy polling": "where it is measured to cost hardly more than sleeping, or less" if busy_poll else "no (ASYNCFAST_BUSY_POLL)",
+        "busy polling": WHY_BUSY_POLL if busy_poll else "no (ASYNCFAST_BUSY_POLL)",
         "TLS": tls(),
         "kernel TLS": kernel_tls(),
         "await values": "on" if awaits_values() else "on request" if awaits_values(await_values=True) else "no",

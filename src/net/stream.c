@@ -373,15 +373,12 @@ stream_release(AfIo *io)
     if (s->first == NULL) {
         return stream_flush(s) < 0 || (s->out.count > 0 && stream_await_room(s) < 0) ? -1 : 0;
     }
-    af_data data;
-    int rc = af_data_open(&data, s->first);
-    Py_CLEAR(s->first);
-    if (rc < 0) {
-        return -1;
-    }
+    af_data data = {.obj = s->first};   /* bytes, as all that is held back: a view of them takes nothing, and cannot fail */
+    s->first = NULL;
+    (void)af_data_view(&data);
     AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)io->loop);
-    rc = stream_send_now(s, &data);
-    af_spare_give(loop, data.obj);      /* bytes, as all that is held back */
+    int rc = stream_send_now(s, &data);
+    af_spare_give(loop, data.obj);
     Py_DECREF(loop);
     return rc;
 }

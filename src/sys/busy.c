@@ -1,8 +1,6 @@
 #include "sys/busy.h"
 #include "sys/clock.h"
 
-#include <time.h>
-
 /* A sleep no longer than this (75 to 300 us) is one that looking might have done for: half of it is waking up. */
 #define BUSY_SHORT (3 * AF_TICKS_SHORT)
 /* It looks for no longer than this, in ns, and then sleeps; more than BUSY_MISSES of that in a window, and it is over. */
@@ -17,8 +15,9 @@
 /* Looking may take this part more than sleeping, in its first window and later: answers come twice as fast, and a machine is
    not equally fast all the time.  What it cannot keep is noticed after BUSY_WINDOWS at the latest. */
 #define BUSY_MARGIN(b) ((b)->asleep / ((b)->windows == 0 ? 32 : 16))
-/* The work that a window has done: who looks sees large data come in more pieces, and waits more often for the same of it. */
-#define BUSY_UNITS(b) ((int64_t)(BUSY_WINDOW + (b)->moved / 512))
+/* A unit of work is a wait, or so many bytes: who looks sees large data come in more pieces, and waits more often for the same
+   of it. */
+#define BUSY_BYTES 512
 #ifdef AF_HOSTILE
 #  define BUSY_LEAST 10000
 #else
@@ -31,12 +30,11 @@ af_busy_init(af_busy *b, unsigned long thread)
     *b = (af_busy){.left = BUSY_PATIENCE, .patience = BUSY_PATIENCE, .thread = thread, .on = b->on};
 }
 
+/* What a unit of this window's work has taken. */
 static int64_t
-busy_cpu_ns(void)
+busy_cost(const af_busy *b, int64_t cpu)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (int64_t)ts.tv_sec * AF_NS_PER_SEC + ts.tv_nsec;
+    return (cpu - b->begun) / (int64_t)(BUSY_WINDOW + b->moved / BUSY_BYTES);
 }
 
 static void
@@ -59,11 +57,11 @@ busy_slept(af_busy *b, uint64_t ticks)
     }
     b->left--;
     if (b->left == BUSY_WINDOW) {
-        busy_next_window(b, 0, busy_cpu_ns());
+        busy_next_window(b, 0, af_clock_cpu_ns());
     }
     else if (b->left == 0) {
-        int64_t cpu = busy_cpu_ns();
-        b->asleep = (cpu - b->begun) / BUSY_UNITS(b);
+        int64_t cpu = af_clock_cpu_ns();
+        b->asleep = busy_cost(b, cpu);
         b->windows = 0;
         busy_next_window(b, 1, cpu);
     }
@@ -78,9 +76,9 @@ busy_sleep_from_now(af_busy *b)
 }
 
 static void
-busy_judge(af_busy *b, int64_t cpu)
+busy_judge(af_busy *b)
 {
-    int64_t took = (cpu - b->begun) / BUSY_UNITS(b);
+    int64_t cpu = af_clock_cpu_ns(), took = busy_cost(b, cpu);
     b->awake = b->windows == 0 ? took : b->awake + (took - b->awake) / 8;
     if (b->awake > b->asleep + BUSY_MARGIN(b)) {
         busy_sleep_from_now(b);
@@ -100,7 +98,7 @@ busy_looked(af_busy *b, int found)
         busy_sleep_from_now(b);
     }
     else if (--b->left == 0) {
-        busy_judge(b, busy_cpu_ns());
+        busy_judge(b);
     }
 }
 

@@ -3,7 +3,8 @@
    A thread that goes to sleep for an instant pays for it: some 12 us of processor time on a virtual machine, a few on bare
    metal, and as much again until it runs after what it waited for has come.  A peer's answer is often there sooner.  So
    where waits are short the loop tries what it takes to look for as long, and goes on as long as that takes hardly any more
-   processor time than sleeping did, or less.  A loop that has little to do, or waits for what takes its time, sleeps as ever. */
+   processor time than sleeping did, or less.  A loop that has little to do, or waits for what takes its time, sleeps as
+   ever. */
 #ifndef AF_SYS_BUSY_H
 #define AF_SYS_BUSY_H
 

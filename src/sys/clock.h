@@ -1,4 +1,4 @@
-/* The loop's clock: CLOCK_MONOTONIC in nanoseconds, what time.monotonic() reads. */
+/* Clocks in nanoseconds. */
 #ifndef AF_SYS_CLOCK_H
 #define AF_SYS_CLOCK_H
 
@@ -7,11 +7,25 @@
 #include <time.h>
 
 static inline int64_t
-af_clock_ns(void)
+af_clock_read(clockid_t id)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(id, &ts);
     return (int64_t)ts.tv_sec * AF_NS_PER_SEC + ts.tv_nsec;
+}
+
+/* The loop's: what time.monotonic() reads. */
+static inline int64_t
+af_clock_ns(void)
+{
+    return af_clock_read(CLOCK_MONOTONIC);
+}
+
+/* The processor time of this thread; a system call, as the other is not. */
+static inline int64_t
+af_clock_cpu_ns(void)
+{
+    return af_clock_read(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* A counter to tell short from long, a third of the price of the clock; AF_TICKS_SHORT of it are 25 to 100 us on any

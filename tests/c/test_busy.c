@@ -89,6 +89,22 @@ cpu_of_turns(af_busy *b, int turns, int64_t work, int64_t away)
     return machine.cpu - before;
 }
 
+/* One that looks, since an answer comes after 12 us and a sleep takes 15 us of processor time and 15 us to wake from. */
+static void
+start_looking(af_busy *b)
+{
+    start(b, 15000, 15000);
+    cpu_of_turns(b, 1000, 8000, 12000);
+    CHECK(b->looks);
+}
+
+static void
+check_never_tried(void)
+{
+    CHECK_EQ(machine.looks, 0);
+    CHECK_EQ(machine.cpu_readings, 0);
+}
+
 /* An answer comes after 12 us, a sleep takes 15 us of processor time and 15 us to wake from: it looks, but for the windows that
    see what sleeping takes now. */
 static void
@@ -172,15 +188,13 @@ test_long_waits_sleep(void)
     af_busy b;
     start(&b, 15000, 15000);
     cpu_of_turns(&b, 10000, 8000, 200000);
-    CHECK_EQ(machine.looks, 0);
-    CHECK_EQ(machine.cpu_readings, 0);
+    check_never_tried();
     /* nor who has many short ones, but never enough in a row */
     for (int i = 0; i < 1000; i++) {
         cpu_of_turns(&b, BUSY_WINDOW - 1, 8000, 12000);
         turn(&b, 8000, 200000);
     }
-    CHECK_EQ(machine.looks, 0);
-    CHECK_EQ(machine.cpu_readings, 0);
+    check_never_tried();
 }
 
 /* Who looked, and has nothing to do any more, soon sleeps. */
@@ -188,9 +202,7 @@ static void
 test_stops_when_nothing_comes(void)
 {
     af_busy b;
-    start(&b, 15000, 15000);
-    cpu_of_turns(&b, 1000, 8000, 12000);
-    CHECK(b.looks);
+    start_looking(&b);
     machine.looks = 0;
     cpu_of_turns(&b, 1000, 8000, 1000000);
     CHECK(!b.looks);
@@ -205,8 +217,7 @@ test_off(void)
     b.on = 0;
     af_busy_init(&b, 2);
     cpu_of_turns(&b, 10000, 8000, 12000);
-    CHECK_EQ(machine.looks, 0);
-    CHECK_EQ(machine.cpu_readings, 0);
+    check_never_tried();
 }
 
 /* The processor time of another thread says nothing about this one's. */
@@ -214,9 +225,7 @@ static void
 test_begins_anew(void)
 {
     af_busy b;
-    start(&b, 15000, 15000);
-    cpu_of_turns(&b, 1000, 8000, 12000);
-    CHECK(b.looks);
+    start_looking(&b);
     af_busy_init(&b, 2);
     CHECK(b.on && !b.looks && b.thread == 2);
     machine.cpu = 0;

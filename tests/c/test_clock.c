@@ -35,6 +35,20 @@ test_it_goes_on_while_the_process_sleeps(void)
     }
 }
 
+/* The thread's processor time goes on while it works, and stands still, but for falling asleep, while it sleeps. */
+static void
+test_processor_time(void)
+{
+    int64_t worked = af_clock_cpu_ns();
+    for (int64_t until = worked + 1000000; af_clock_cpu_ns() < until; ) {
+    }
+    int64_t before = af_clock_cpu_ns(), wall = af_clock_ns();
+    CHECK(before - worked >= 1000000);
+    struct timespec ts = {.tv_nsec = 50000000};
+    CHECK_EQ(nanosleep(&ts, NULL), 0);
+    CHECK(af_clock_cpu_ns() - before < af_clock_ns() - wall);
+}
+
 static void
 test_it_never_goes_back(void)
 {
@@ -89,6 +103,7 @@ main(int argc, char **argv)
     check_begin(argc, argv);
     RUN(test_it_is_the_monotonic_clock);
     RUN(test_it_goes_on_while_the_process_sleeps);
+    RUN(test_processor_time);
     RUN(test_it_never_goes_back);
     RUN(test_the_counter_never_goes_back);
     RUN(test_what_the_counter_calls_short);

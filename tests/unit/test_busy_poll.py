@@ -30,22 +30,29 @@ def test_option(value, environment, expected, monkeypatch):
         loop.close()
 
 
-def echo(sock):
-    while data := sock.recv(100):
-        sock.sendall(data)
-    sock.close()
+@pytest.fixture
+def peer():
+    """A socket on whose other end a thread answers what it gets."""
+    def echo():
+        while data := its.recv(100):
+            its.sendall(data)
+
+    mine, its = socket.socketpair()
+    mine.setblocking(False)
+    with its:
+        thread = threading.Thread(target=echo)
+        thread.start()
+        yield mine
+        mine.close()
+        thread.join()
 
 
-def test_answers_of_a_peer(runner):
+def test_answers_of_a_peer(runner, peer):
     async def main():
-        mine, its = socket.socketpair()
-        mine.setblocking(False)
-        threading.Thread(target=echo, args=(its,), daemon=True).start()
         loop = asyncio.get_running_loop()
         for i in range(ROUNDS):
-            await loop.sock_sendall(mine, b"%d" % i)
-            assert await loop.sock_recv(mine, 100) == b"%d" % i
-        mine.close()
+            await loop.sock_sendall(peer, b"%d" % i)
+            assert await loop.sock_recv(peer, 100) == b"%d" % i
 
     runner.run(main())
 
@@ -83,22 +90,18 @@ def test_executor(runner):
     assert runner.run(main()) == [str(i) for i in range(ROUNDS)]
 
 
-def test_timers_between_answers(runner):
+def test_timers_between_answers(runner, peer):
     """Timers shorter and longer than a look, and never early."""
     async def main():
-        mine, its = socket.socketpair()
-        mine.setblocking(False)
-        threading.Thread(target=echo, args=(its,), daemon=True).start()
         loop, early = asyncio.get_running_loop(), []
         for i in range(ROUNDS // 5):
-            await loop.sock_sendall(mine, b"x")
-            await loop.sock_recv(mine, 1)
+            await loop.sock_sendall(peer, b"x")
+            await loop.sock_recv(peer, 1)
             delay = (0.000001, 0.00001, 0.00004, 0.0002, 0.001)[i % 5]
             due = loop.time() + delay
             await asyncio.sleep(delay)
             if loop.time() < due:
                 early.append(delay)
-        mine.close()
         return early
 
     assert runner.run(main()) == []

@@ -581,7 +581,7 @@ def test_a_poll_brings_a_share(loop, kind, many, most):
 
     def read(n):
         pairs[n][0].recv(1)
-        if len(each[-1]) == 0:
+        if not each[-1]:
             loop.call_soon(each.append, [])
         each[-1].append(n)
         pairs[n][1].send(b"y")
