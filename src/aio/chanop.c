@@ -62,7 +62,7 @@ chanop_check(AfChanOp *op, PyObject *arg)
         }
         return 0;
     default:
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        af_awaited_again();
         return -1;
     }
 }
@@ -101,24 +101,11 @@ chanop_am_send(AfChanOp *op, PyObject *arg, PyObject **result)
 }
 
 static PyObject *
-chanop_tp_iternext(AfChanOp *op)
-{
-    PyObject *result;
-    PySendResult how = chanop_am_send(op, Py_None, &result);
-    return af_next(op->park.st, how, result);
-}
-
-static PyObject *
-chanop_send(AfChanOp *op, PyObject *arg)
-{
-    PyObject *result;
-    PySendResult how = chanop_am_send(op, arg, &result);
-    return af_sent(how, result);
-}
-
-static PyObject *
 chanop_throw(AfChanOp *op, PyObject *const *args, Py_ssize_t nargs)
 {
+    if (op->stage == AF_CHANOP_DONE) {
+        return af_awaited_again();
+    }
     chanop_finish(op);
     return af_raise_thrown(args, nargs);
 }
@@ -203,7 +190,6 @@ chanop_tp_dealloc(AfChanOp *op)
 }
 
 static PyMethodDef chanop_methods[] = {
-    {"send", (PyCFunction)chanop_send, METH_O, "send($self, value, /)\n--\n\nAs of a coroutine."},
     {"throw", (PyCFunction)(void (*)(void))chanop_throw, METH_FASTCALL,
      "throw($self, type, value=None, traceback=None, /)\n--\n\nAs of a coroutine."},
     {"close", (PyCFunction)chanop_close, METH_NOARGS, "close($self, /)\n--\n\nAs of a coroutine."},
@@ -223,8 +209,6 @@ static PyType_Slot chanop_slots[] = {
     {Py_tp_traverse, chanop_tp_traverse},
     {Py_tp_clear, chanop_tp_clear},
     {Py_tp_repr, chanop_tp_repr},
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, chanop_tp_iternext},
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, chanop_am_send},
     {Py_tp_methods, chanop_methods},

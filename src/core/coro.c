@@ -175,7 +175,7 @@ coro_am_send(AfCoro *c, PyObject *arg, PyObject **result)
 {
     *result = NULL;
     if (c->stage == CORO_DONE) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        af_awaited_again();
         return PYGEN_ERROR;
     }
     PySendResult how = PYGEN_NEXT;
@@ -196,28 +196,11 @@ coro_am_send(AfCoro *c, PyObject *arg, PyObject **result)
 }
 
 static PyObject *
-coro_send(AfCoro *c, PyObject *arg)
-{
-    PyObject *result;
-    PySendResult how = coro_am_send(c, arg, &result);
-    return af_sent(how, result);
-}
-
-static PyObject *
-coro_tp_iternext(AfCoro *c)
-{
-    PyObject *result;
-    PySendResult how = coro_am_send(c, Py_None, &result);
-    return af_next(c->park.st, how, result);
-}
-
-static PyObject *
 coro_throw(AfCoro *c, PyObject *const *args, Py_ssize_t nargs)
 {
     PyObject *result = NULL;
     if (c->stage == CORO_DONE) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
-        return NULL;
+        return af_awaited_again();
     }
     if (c->stage == CORO_NEW) {
         coro_finish(c);
@@ -319,7 +302,6 @@ coro_tp_dealloc(AfCoro *c)
 }
 
 static PyMethodDef coro_methods[] = {
-    {"send", (PyCFunction)coro_send, METH_O, "send($self, value, /)\n--\n\nAs of a coroutine."},
     {"throw", (PyCFunction)(void (*)(void))coro_throw, METH_FASTCALL,
      "throw($self, type, value=None, traceback=None, /)\n--\n\nAs of a coroutine."},
     {"close", (PyCFunction)coro_close, METH_NOARGS, "close($self, /)\n--\n\nAs of a coroutine."},
@@ -339,8 +321,6 @@ static PyType_Slot coro_slots[] = {
     {Py_tp_traverse, coro_tp_traverse},
     {Py_tp_clear, coro_tp_clear},
     {Py_tp_repr, coro_tp_repr},
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, coro_tp_iternext},
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, coro_am_send},
     {Py_tp_methods, coro_methods},

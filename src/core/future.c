@@ -777,6 +777,13 @@ af_never_awaited(PyObject *coroutine)
     }
 }
 
+AF_API PyObject *
+af_awaited_again(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    return NULL;
+}
+
 /* throw(exc) and the older throw(type, value, traceback): what is raised goes back to the coroutine that awaits. */
 AF_API PyObject *
 af_raise_thrown(PyObject *const *args, Py_ssize_t nargs)

@@ -62,6 +62,7 @@ AF_API int af_future_is_exact(PyObject *o);
 
 /* What the C iterators of awaitables share; and see stopiter.h. */
 AF_API void af_never_awaited(PyObject *coroutine);      /* the RuntimeWarning; keeps the exception that is being raised */
+AF_API PyObject *af_awaited_again(void);                /* always NULL, with RuntimeError */
 AF_API PyObject *af_raise_thrown(PyObject *const *args, Py_ssize_t nargs);      /* always NULL, with the exception set */
 
 static inline int

@@ -143,6 +143,30 @@ af_park_raise(const AfPark *p)
     return -1;
 }
 
+/* ---- as a coroutine, by way of its type's am_send ----------------------------------------------------------------- */
+
+static inline PySendResult
+park_go_on(AfPark *p, PyObject *arg, PyObject **result)
+{
+    return Py_TYPE(p)->tp_as_async->am_send((PyObject *)p, arg, result);
+}
+
+static PyObject *
+park_send(AfPark *p, PyObject *arg)
+{
+    PyObject *result;
+    PySendResult how = park_go_on(p, arg, &result);
+    return af_sent(how, result);
+}
+
+static PyObject *
+park_tp_iternext(AfPark *p)
+{
+    PyObject *result;
+    PySendResult how = park_go_on(p, Py_None, &result);
+    return af_next(p->st, how, result);
+}
+
 /* ---- as a future, for other drivers ------------------------------------------------------------------------------ */
 
 static PyObject *
@@ -244,6 +268,7 @@ af_park_clear(AfPark *p)
 }
 
 static PyMethodDef park_methods[] = {
+    {"send", (PyCFunction)park_send, METH_O, "send($self, value, /)\n--\n\nAs of a coroutine."},
     {"get_loop", (PyCFunction)park_get_loop, METH_NOARGS, "get_loop($self, /)\n--\n\nReturn the loop, once it runs."},
     {"add_done_callback", (PyCFunction)(void (*)(void))park_add_done_callback, METH_FASTCALL | METH_KEYWORDS,
      "add_done_callback($self, fn, /, *, context=<unrepresentable>)\n--\n\nCall fn(self) when it is woken."},
@@ -263,6 +288,8 @@ static PyGetSetDef park_getset[] = {
 static PyType_Slot park_slots[] = {
     {Py_tp_doc, (void *)"An awaitable that a task waits on directly."},
     {Py_tp_traverse, af_park_traverse},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, park_tp_iternext},
     {Py_tp_methods, park_methods},
     {Py_tp_getset, park_getset},
     {0, NULL},

@@ -1,5 +1,5 @@
 /* Park: what a task of ours waits on without a Future.  The awaitable, its own iterator and what it yields are one
-   object, whose type has ParkType as its base and begins with AF_PARK_HEAD. */
+   object, whose type has ParkType as its base, begins with AF_PARK_HEAD, and says by am_send how it goes on. */
 #ifndef AF_CORE_PARK_H
 #define AF_CORE_PARK_H
 

@@ -162,14 +162,6 @@ sleep_am_send(AfSleep *s, PyObject *arg, PyObject **result)
 }
 
 static PyObject *
-sleep_tp_iternext(AfSleep *s)
-{
-    PyObject *result;
-    PySendResult how = sleep_am_send(s, Py_None, &result);
-    return af_next(s->park.st, how, result);
-}
-
-static PyObject *
 sleep_am_await(PyObject *self)
 {
     if (((AfSleep *)self)->stage != AF_SLEEP_NEW) {
@@ -177,14 +169,6 @@ sleep_am_await(PyObject *self)
         return NULL;
     }
     return Py_NewRef(self);
-}
-
-static PyObject *
-sleep_send(AfSleep *s, PyObject *arg)
-{
-    PyObject *result;
-    PySendResult how = sleep_am_send(s, arg, &result);
-    return af_sent(how, result);
 }
 
 static PyObject *
@@ -250,7 +234,6 @@ sleep_tp_dealloc(AfSleep *s)
 }
 
 static PyMethodDef sleep_methods[] = {
-    {"send", (PyCFunction)sleep_send, METH_O, "send($self, value, /)\n--\n\nStart, or resume when the time has come."},
     {"throw", (PyCFunction)(void (*)(void))sleep_throw, METH_FASTCALL,
      "throw($self, typ, val=None, tb=None, /)\n--\n\nDisarm the timer and raise the exception."},
     {"close", (PyCFunction)sleep_close, METH_NOARGS, "close($self, /)\n--\n\nDisarm the timer."},
@@ -263,8 +246,6 @@ static PyType_Slot sleep_slots[] = {
     {Py_tp_traverse, sleep_tp_traverse},
     {Py_tp_clear, sleep_tp_clear},
     {Py_tp_repr, sleep_tp_repr},
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, sleep_tp_iternext},
     {Py_am_await, sleep_am_await},
     {Py_am_send, sleep_am_send},
     {Py_tp_methods, sleep_methods},

@@ -70,7 +70,7 @@ sockop_am_send(AfSockOp *s, PyObject *arg, PyObject **result)
 {
     *result = NULL;
     if (s->stage == SOCKOP_DONE) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        af_awaited_again();
         return PYGEN_ERROR;
     }
     if (s->stage == SOCKOP_NEW && arg != Py_None) {
@@ -95,24 +95,11 @@ sockop_am_send(AfSockOp *s, PyObject *arg, PyObject **result)
 }
 
 static PyObject *
-sockop_send(AfSockOp *s, PyObject *arg)
-{
-    PyObject *result;
-    PySendResult how = sockop_am_send(s, arg, &result);
-    return af_sent(how, result);
-}
-
-static PyObject *
-sockop_tp_iternext(AfSockOp *s)
-{
-    PyObject *result;
-    PySendResult how = sockop_am_send(s, Py_None, &result);
-    return af_next(s->loop->st, how, result);
-}
-
-static PyObject *
 sockop_throw(AfSockOp *s, PyObject *const *args, Py_ssize_t nargs)
 {
+    if (s->stage == SOCKOP_DONE) {
+        return af_awaited_again();
+    }
     sockop_finish(s);
     return af_raise_thrown(args, nargs);
 }
@@ -255,7 +242,6 @@ sockop_tp_dealloc(AfSockOp *s)
 }
 
 static PyMethodDef sockop_methods[] = {
-    {"send", (PyCFunction)sockop_send, METH_O, "send($self, value, /)\n--\n\nAs of a coroutine."},
     {"throw", (PyCFunction)(void (*)(void))sockop_throw, METH_FASTCALL,
      "throw($self, type, value=None, traceback=None, /)\n--\n\nAs of a coroutine."},
     {"close", (PyCFunction)sockop_close, METH_NOARGS, "close($self, /)\n--\n\nAs of a coroutine."},
@@ -275,8 +261,6 @@ static PyType_Slot sockop_slots[] = {
     {Py_tp_traverse, sockop_tp_traverse},
     {Py_tp_clear, sockop_tp_clear},
     {Py_tp_repr, sockop_tp_repr},
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, sockop_tp_iternext},
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, sockop_am_send},
     {Py_tp_methods, sockop_methods},

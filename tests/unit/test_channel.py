@@ -648,6 +648,8 @@ async def test_awaited_twice(loop):
     assert await receiving == 1
     with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
         await receiving
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        receiving.throw(ZeroDivisionError())
     receiving = channel.receive()
     with pytest.raises(TypeError, match="can't send non-None value to a just-started coroutine"):
         receiving.send(1)

@@ -308,6 +308,10 @@ async def test_is_a_coroutine(loop, pair):
     thrown = loop.sock_recv(left, 1)
     with pytest.raises(ZeroDivisionError):
         thrown.throw(ZeroDivisionError())
+    for ended in (coroutine, closed, thrown):
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            ended.throw(ZeroDivisionError())
+        assert ended.close() is None
 
 
 async def test_never_awaited(loop, pair):
