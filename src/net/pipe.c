@@ -91,6 +91,7 @@ pipe_read(AfPipe *p)
     errno = EBADF;
     if (af_transport_fd_is_ours(t)) {
         n = read(t->fd, PyBytes_AS_STRING(buffer), AF_READ_SIZE);
+        af_loop_moved(loop, n);
     }
     if (n > 0) {
         return af_reading_deliver(loop, buffer, n, &p->keeps, pipe_deliver, t);
@@ -130,6 +131,7 @@ pipe_flush(AfPipe *p)
     errno = EBADF;
     if (af_transport_fd_is_ours(t)) {
         n = writev(t->fd, iov, af_backlog_iov(&p->out, iov));
+        af_loop_moved(t->io.loop, n);
     }
     if (n < 0) {
         if (af_would_block(errno)) {
@@ -172,6 +174,7 @@ pipe_send(AfPipe *p, const af_data *data)
         errno = EBADF;
         if (af_transport_fd_is_ours(t)) {
             n = write(t->fd, data->view.buf, (size_t)data->view.len);
+            af_loop_moved(t->io.loop, n);
         }
         if (n == (ssize_t)data->view.len) {
             return 0;

@@ -155,6 +155,7 @@ recvfrom_attempt(AfSockOp *s, PyObject **result)
     socklen_t len = sizeof(addr);
     size_t size = (size_t)s->size < AF_READ_SIZE ? (size_t)s->size : AF_READ_SIZE;
     ssize_t n = recvfrom(sockcall_fd(s), buffer, size, MSG_DONTWAIT, &addr.any, &len);
+    af_loop_moved(s->loop, n);
     return n < 0 ? sockcall_failed() : recvfrom_done(PyBytes_FromStringAndSize(buffer, n), &addr, len, result);
 }
 
