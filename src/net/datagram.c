@@ -14,6 +14,7 @@
 #include "net/address.h"
 #include "net/backlog.h"
 #include "net/data.h"
+#include "net/reading.h"
 #include "rt/args.h"
 
 /* Delivered in a row at most, about; and received by one system call, which takes up to 5 % off what an echo costs
@@ -202,7 +203,7 @@ datagram_receive(AfDatagram *d, unsigned slots)
     /* bytes first: what the collector sees may have it run Python, which may use the buffer */
     d->first = 0;
     for (int i = 0; i < n; i++, d->count++) {
-        d->received[i].data = PyBytes_FromStringAndSize(iov[i].iov_base, (Py_ssize_t)msgs[i].msg_len);
+        d->received[i].data = af_spare_copy(t->io.loop, iov[i].iov_base, (Py_ssize_t)msgs[i].msg_len);
         if (d->received[i].data == NULL) {
             datagram_forget(d);
             return -1;
@@ -232,12 +233,14 @@ datagram_deliver(AfDatagram *d)
         d->from.len = r->from.len;
         Py_XSETREF(d->from.obj, Py_NewRef(stack[3]));
     }
-    PyObject *res = PyObject_VectorcallMethod(d->t.io.loop->st->str_datagram_received, stack + 1,
+    AfLoop *loop = (AfLoop *)Py_NewRef((PyObject *)d->t.io.loop);
+    PyObject *res = PyObject_VectorcallMethod(loop->st->str_datagram_received, stack + 1,
                                               3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(stack[1]);
-    Py_DECREF(stack[2]);
+    af_spare_give(loop, stack[2]);
     Py_DECREF(stack[3]);
     Py_XDECREF(res);
+    Py_DECREF(loop);
     return res == NULL ? -1 : 0;
 }
 
@@ -519,14 +522,19 @@ datagram_release(AfIo *io)
     datagram_held held[DATAGRAM_SLOTS];
     unsigned n = d->nheld;
     char may_hold = d->may_hold;
+    AfLoop *loop = (AfLoop *)Py_XNewRef((PyObject *)io->loop);
     int rc = 0;
     memcpy(held, d->held, n * sizeof(*held));
     d->nheld = 0;
     d->may_hold = 0;
     unsigned sent = n > 0 && datagram_is_plain(d) ? datagram_send_together(d, held, n) : 0;
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < sent; i++) {
+        af_spare_give(loop, held[i].data);
+        Py_XDECREF(held[i].to);
+    }
+    for (unsigned i = sent; i < n; i++) {
         af_data data;
-        if (i >= sent && rc == 0 && (rc = af_data_open(&data, held[i].data)) == 0) {
+        if (rc == 0 && (rc = af_data_open(&data, held[i].data)) == 0) {
             rc = datagram_put(d, &data, held[i].to);
             af_data_close(&data);
         }
@@ -534,6 +542,7 @@ datagram_release(AfIo *io)
         Py_XDECREF(held[i].to);
     }
     d->may_hold = may_hold;
+    Py_XDECREF((PyObject *)loop);
     return rc;
 }
 

@@ -11,6 +11,7 @@ import errno
 import gc
 import itertools
 import os
+import random
 import socket
 import sys
 import tempfile
@@ -827,6 +828,34 @@ def test_answers_to_several_leave_together(connect, loop):
         endpoint.send(b"question")
     spin(loop, endpoint.protocol, 4)
     assert seen == [0] * 4 and len(endpoint.read()) == 4
+
+
+def test_what_a_program_has_stays_what_it_is(connect, loop):
+    """Sizes whose memory is used anew: some are sent back, together or alone, some kept, as they are or by a view."""
+    endpoint, rng, kept = connect("inet"), random.Random(5), []
+
+    def received(transport):
+        data = endpoint.protocol.calls.pop()[1]
+        hash(data)              # which is noted in the object
+        if rng.random() < 0.3:
+            kept.append((rng.choice([data, memoryview(data)]), bytes(bytearray(data))))
+        endpoint.seen += 1
+        transport.sendto(data)
+
+    endpoint.protocol.then["datagram_received"] = received
+    for n in range(100):
+        sent = [bytes([n, i, 7]) * (rng.choice([990, 1023, 1024, 1087, 1088, 2000, 2048, 2049, 10_240, 10_250, 16_384]) // 3)
+                for i in range(rng.randrange(1, 7))]
+        endpoint.seen = 0
+        for data in sent:
+            endpoint.send(data)
+        while endpoint.seen < len(sent):
+            loop.call_later(0.001, loop.stop)       # nothing is ready to run: several are delivered in a row
+            loop.run_forever()
+        assert endpoint.read() == sent
+        assert all(data == copy and hash(data) == hash(copy) for data, copy in kept)
+        while kept and rng.random() < 0.8:
+            kept.pop(rng.randrange(len(kept)))
 
 
 @EACH("failing", [range(3), range(4), (1,), (0, 3)], ids=str)
