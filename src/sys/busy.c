@@ -3,6 +3,8 @@
 
 /* A sleep no longer than this (75 to 300 us) is one that looking might have done for: half of it is waking up. */
 #define BUSY_SHORT (3 * AF_TICKS_SHORT)
+/* After one of about a second there may be another load: what the last one took says nothing any more. */
+#define BUSY_PAUSE ((uint64_t)10000 * BUSY_SHORT)
 /* It looks for no longer than this, in ns, and then sleeps; more than BUSY_MISSES of that in a window, and it is over. */
 #define BUSY_MOST 50000
 #define BUSY_MISSES 4
@@ -51,6 +53,10 @@ busy_next_window(af_busy *b, int looks, int64_t cpu)
 static void
 busy_slept(af_busy *b, uint64_t ticks)
 {
+    if (ticks > BUSY_PAUSE) {
+        b->left = b->patience = BUSY_PATIENCE;
+        return;
+    }
     if (ticks > BUSY_SHORT) {
         b->left = b->left < BUSY_PATIENCE ? BUSY_PATIENCE : b->left;
         return;

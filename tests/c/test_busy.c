@@ -181,6 +181,23 @@ test_follows(void)
     }
 }
 
+/* It has seen that looking does not pay, and tries anew where there may be another load. */
+static void
+test_a_pause_is_a_beginning(void)
+{
+    af_busy b;
+    for (int pause = 0; pause < 2; pause++) {
+        start(&b, 3000, 3000);
+        cpu_of_turns(&b, 100000, 8000, 20000);
+        CHECK_EQ(b.patience, BUSY_PATIENCE_MOST);
+        b.left = BUSY_PATIENCE_MOST;
+        machine.price = machine.latency = 15000;
+        turn(&b, 8000, pause ? INT64_C(4000000000) : 100000000);
+        cpu_of_turns(&b, 1000, 8000, 12000);
+        CHECK_EQ(b.looks, pause);
+    }
+}
+
 /* Who waits long neither looks nor reads the processor's time. */
 static void
 test_long_waits_sleep(void)
@@ -280,6 +297,7 @@ main(int argc, char **argv)
     RUN(test_sleeps_where_it_is_dearer);
     RUN(test_counts_what_a_wait_has_brought);
     RUN(test_follows);
+    RUN(test_a_pause_is_a_beginning);
     RUN(test_long_waits_sleep);
     RUN(test_stops_when_nothing_comes);
     RUN(test_off);
