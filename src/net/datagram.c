@@ -23,6 +23,7 @@
 #define DATAGRAM_BATCH 16
 #define DATAGRAM_SLOTS 4
 #define DATAGRAM_SMALL 2048     /* bytes, of those that wait to be sent together */
+#define DATAGRAM_LARGE 4096     /* copying that many costs more than a second place to receive to */
 
 static const char datagram_read_error[] = "Fatal read error on datagram transport";
 static const char datagram_write_error[] = "Fatal write error on datagram transport";
@@ -38,6 +39,12 @@ typedef struct {
     PyObject *data;
     datagram_peer from;
 } datagram_received;
+
+/* Where one is received: into bytes, if the one before was as large, and what these have no room for into the loop's buffer. */
+typedef struct {
+    PyObject *bytes;            /* or NULL */
+    struct iovec iov[2];
+} datagram_place;
 
 typedef struct {
     PyObject *data;             /* exactly bytes */
@@ -55,6 +62,7 @@ typedef struct {
     datagram_received received[DATAGRAM_SLOTS];     /* those in [first .. first + count) are not delivered yet */
     unsigned first, count;
     unsigned slots;             /* how many are received at once: 1 or DATAGRAM_SLOTS */
+    Py_ssize_t expected;        /* bytes: as many as the last one had */
     uint64_t turn;              /* of the loop, in which some were delivered last */
     PyObject *address;          /* the only one that may be sent to, or NULL */
     datagram_peer from, to;     /* the last one received from, and the last other one sent to */
@@ -172,6 +180,73 @@ datagram_receive_plainly(AfDatagram *d)
     return rc;
 }
 
+static void
+datagram_prepare(const AfDatagram *d, datagram_place *place, char *buffer, size_t size)
+{
+    PyObject *bytes = d->expected >= DATAGRAM_LARGE ? af_spare_take(d->t.io.loop, d->expected) : NULL;
+    place->bytes = bytes;
+    place->iov[0] = bytes == NULL ? (struct iovec){NULL, 0}
+                                  : (struct iovec){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
+    place->iov[1] = (struct iovec){buffer, size};
+}
+
+/* The n bytes that were received there, a new reference; or NULL with MemoryError. */
+static PyObject *
+datagram_take(AfLoop *loop, const datagram_place *place, size_t n)
+{
+    size_t room = place->iov[0].iov_len;
+    if (place->bytes == NULL) {
+        return af_spare_copy(loop, place->iov[1].iov_base, (Py_ssize_t)n);
+    }
+    if (af_likely(n <= room && AF_SPARE_SAME(n, room))) {
+        af_bytes_set_length(place->bytes, (Py_ssize_t)n);
+        return place->bytes;
+    }
+    PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
+    if (data != NULL) {
+        size_t first = n < room ? n : room;
+        memcpy(PyBytes_AS_STRING(data), place->iov[0].iov_base, first);
+        memcpy(PyBytes_AS_STRING(data) + first, place->iov[1].iov_base, n - first);
+    }
+    af_spare_give(loop, place->bytes);
+    return data;
+}
+
+static void
+datagram_leave(AfLoop *loop, const datagram_place *from, const datagram_place *end)
+{
+    for (; from < end; from++) {
+        if (from->bytes != NULL) {
+            af_spare_give(loop, from->bytes);
+        }
+    }
+}
+
+/* The bytes and the addresses of those n.  0 or -1. */
+static int
+datagram_note(AfDatagram *d, const datagram_place *places, const struct mmsghdr *msgs, unsigned n)
+{
+    AfLoop *loop = d->t.io.loop;
+    /* bytes first: what the collector sees may have it run Python, which may use the buffer */
+    for (d->first = 0; d->count < n; d->count++) {
+        size_t size = msgs[d->count].msg_len;
+        d->received[d->count].data = datagram_take(loop, &places[d->count], size);
+        if (d->received[d->count].data == NULL) {
+            datagram_leave(loop, &places[d->count + 1], &places[n]);
+            return -1;
+        }
+        d->expected = (Py_ssize_t)size;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        datagram_peer *from = &d->received[i].from;
+        from->len = msgs[i].msg_hdr.msg_namelen;
+        if (datagram_name(from, i == 0 ? &d->from : &d->received[i - 1].from) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* Receive what is there, up to so many; d->count is how many, 0 also if the protocol was told of an error.  0 or -1. */
 static int
 datagram_receive(AfDatagram *d, unsigned slots)
@@ -180,44 +255,34 @@ datagram_receive(AfDatagram *d, unsigned slots)
     if (!datagram_is_plain(d)) {
         return datagram_receive_plainly(d);
     }
-    char *buffer = af_loop_room(t->io.loop);
+    AfLoop *loop = t->io.loop;
+    char *buffer = af_loop_room(loop);
     if (buffer == NULL) {
         return -1;
     }
     struct mmsghdr msgs[DATAGRAM_SLOTS];
-    struct iovec iov[DATAGRAM_SLOTS];
+    datagram_place places[DATAGRAM_SLOTS];
     size_t size = AF_READ_SIZE / slots;
     for (unsigned i = 0; i < slots; i++) {
-        iov[i] = (struct iovec){buffer + i * size, size};
+        datagram_place *place = &places[i];
+        datagram_prepare(d, place, buffer + i * size, size);
+        unsigned skip = place->bytes == NULL;
         af_sockaddr *addr = &d->received[i].from.addr;
-        msgs[i].msg_hdr = (struct msghdr){.msg_name = addr, .msg_namelen = sizeof(*addr), .msg_iov = &iov[i], .msg_iovlen = 1};
+        msgs[i].msg_hdr = (struct msghdr){.msg_name = addr, .msg_namelen = sizeof(*addr), .msg_iov = place->iov + skip,
+                                          .msg_iovlen = 2 - skip};
     }
-    int n = recvmmsg(t->fd, msgs, slots, MSG_DONTWAIT, NULL);
-    if (n < 0) {
-        if (errno == EAGAIN) {
-            return 0;
-        }
-        PyErr_SetFromErrno(PyExc_OSError);
-        return datagram_receive_failed(d);
+    int n = recvmmsg(t->fd, msgs, slots, MSG_DONTWAIT, NULL), error = errno;
+    datagram_leave(loop, &places[n < 0 ? 0 : n], &places[slots]);
+    if (n >= 0) {
+        int rc = datagram_note(d, places, msgs, (unsigned)n);
+        return rc < 0 ? (datagram_forget(d), rc) : 0;
     }
-    /* bytes first: what the collector sees may have it run Python, which may use the buffer */
-    d->first = 0;
-    for (int i = 0; i < n; i++, d->count++) {
-        d->received[i].data = af_spare_copy(t->io.loop, iov[i].iov_base, (Py_ssize_t)msgs[i].msg_len);
-        if (d->received[i].data == NULL) {
-            datagram_forget(d);
-            return -1;
-        }
+    if (error == EAGAIN) {
+        return 0;
     }
-    for (int i = 0; i < n; i++) {
-        datagram_peer *from = &d->received[i].from;
-        from->len = msgs[i].msg_hdr.msg_namelen;
-        if (datagram_name(from, i == 0 ? &d->from : &d->received[i - 1].from) < 0) {
-            datagram_forget(d);
-            return -1;
-        }
-    }
-    return 0;
+    errno = error;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return datagram_receive_failed(d);
 }
 
 /* Hand the first of those received to the protocol.  0 or -1. */

@@ -55,6 +55,19 @@ af_spare_give(AfLoop *loop, PyObject *bytes)
     }
 }
 
+/* One that n bytes may be received into, which then need no copying: a new reference; or NULL without an exception. */
+static inline PyObject *
+af_spare_take(AfLoop *loop, Py_ssize_t n)
+{
+    PyObject *bytes = loop->nspares == 0 ? NULL : loop->spares[loop->nspares - 1];
+    if (bytes == NULL || n > PyBytes_GET_SIZE(bytes) || !AF_SPARE_SAME(n, PyBytes_GET_SIZE(bytes)) ||
+        af_copies_slowly_to(PyBytes_AS_STRING(bytes))) {
+        return NULL;
+    }
+    loop->nspares--;
+    return bytes;
+}
+
 /* n bytes copied: a new reference, or NULL with MemoryError. */
 static inline PyObject *
 af_spare_copy(AfLoop *loop, const char *from, Py_ssize_t n)
