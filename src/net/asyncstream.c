@@ -79,6 +79,14 @@ asyncio_dict(AfState *st, int which, PyObject *obj)
     return asyncio_is_ours(st, which, obj) ? af_instance_dict(obj) : NULL;
 }
 
+/* The same, if all that it runs is as it was, too. */
+static PyObject *
+asyncio_unchanged_dict(AfState *st, int which, PyObject *obj)
+{
+    int ours = (PyObject *)Py_TYPE(obj) == st->asyncio_classes[which].type;
+    return ours && af_asyncio_is_unchanged(st, which) ? af_instance_dict(obj) : NULL;
+}
+
 /* An attribute that somebody has added to an instance: does it hide one of the class?  What debug mode adds does no harm. */
 static int
 asyncio_hides(AfState *st, PyObject *obj, PyObject *name)
@@ -140,10 +148,9 @@ AF_API PyObject *
 af_asyncstream_reader(AfState *st, PyObject *reader, af_reader_fields *f)
 {
     asyncio_adopt(st, reader, st->asyncio_StreamReader, AF_ASYNCIO_READER);
-    PyObject *dict = asyncio_dict(st, AF_ASYNCIO_READER, reader);
-    if (dict != NULL && af_asyncio_is_unchanged(st, AF_ASYNCIO_READER) &&
-        asyncio_fields(st, reader, dict, reader_field_names, READER_FIELDS, &f->limit) && PyByteArray_CheckExact(f->buffer) &&
-        PyBool_Check(f->eof) && PyBool_Check(f->paused) && PyLong_CheckExact(f->limit)) {
+    PyObject *dict = asyncio_unchanged_dict(st, AF_ASYNCIO_READER, reader);
+    if (dict != NULL && asyncio_fields(st, reader, dict, reader_field_names, READER_FIELDS, &f->limit) &&
+        PyByteArray_CheckExact(f->buffer) && PyBool_Check(f->eof) && PyBool_Check(f->paused) && PyLong_CheckExact(f->limit)) {
         return dict;
     }
     Py_XDECREF(dict);
@@ -415,7 +422,7 @@ static PySendResult
 asyncwriter_step_drain(AfCoro *c, PyObject **result)
 {
     AfState *st = c->park.st;
-    PyObject *dict = af_asyncio_is_unchanged(st, AF_ASYNCIO_WRITER) ? asyncio_dict(st, AF_ASYNCIO_WRITER, c->self) : NULL;
+    PyObject *dict = asyncio_unchanged_dict(st, AF_ASYNCIO_WRITER, c->self);
     int drained = dict == NULL ? 0 : asyncwriter_drained(st, dict);
     Py_XDECREF(dict);
     if (af_likely(drained > 0)) {
@@ -490,8 +497,8 @@ method_call_above(PyObject *self, PyObject *const *args, size_t nargsf, PyObject
     return res;
 }
 
-/* Is it obj.name(), with up to that many arguments, of an object whose class is just ours?  Nor does Python have to note
-   where its coroutines are made, as it does in debug mode. */
+/* Is it obj.name(), a coroutine, with up to that many arguments, of an object whose class is just ours?  Nor does Python have
+   to note where coroutines are made, as it does in debug mode. */
 static int
 method_is_usual(PyObject *self, int which, PyObject *const *args, Py_ssize_t nargs, Py_ssize_t most, PyObject *kwnames)
 {
@@ -574,9 +581,7 @@ method_write(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwn
 {
     AfState *st = ((AfStreamMethod *)self)->st;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
-    PyObject *dict = nargs == 2 && method_is_usual(self, AF_ASYNCIO_WRITER, args, nargs, 1, kwnames) &&
-                             af_asyncio_is_unchanged(st, AF_ASYNCIO_WRITER)
-                         ? af_instance_dict(args[0]) : NULL;
+    PyObject *dict = nargs == 2 && kwnames == NULL ? asyncio_unchanged_dict(st, AF_ASYNCIO_WRITER, args[0]) : NULL;
     PyObject *transport = dict == NULL ? NULL : Py_XNewRef(af_dict_get(dict, st->str_private_transport));
     Py_XDECREF(dict);
     if (transport == NULL) {
