@@ -642,6 +642,7 @@ loop_wait(AfLoop *loop)
     loop->poll.most = loop->batch < share ? loop->batch : share;
     loop->unread = 0;
     int n = loop->polled = loop_poll(loop, timeout);
+    loop->vain_polls = n == 0 && timeout == 0 ? loop->vain_polls + 1 : 0;
     loop->polled_at = af_clock_ns();
     loop->polled_ticks = af_ticks();
     loop->since_poll = 0;
@@ -849,12 +850,18 @@ loop_run_ready(AfLoop *loop)
     return loop->held == NULL ? rc : loop_flush_held(loop, rc);
 }
 
+static inline int
+loop_has_to_poll(const AfLoop *loop)
+{
+    return af_ring_len(&loop->ready) == 0 || loop->since_poll >= AF_LOOP_POLL_MOST ||
+           (loop->watching > 0 && loop->vain_polls < AF_LOOP_VAIN_POLLS) ||
+           af_ticks() - loop->polled_ticks >= AF_TICKS_SHORT;
+}
+
 static int
 loop_turn(AfLoop *loop)
 {
-    int due = af_ring_len(&loop->ready) == 0 || loop->since_poll >= AF_LOOP_POLL_MOST ||
-              af_ticks() - loop->polled_ticks >= AF_TICKS_SHORT;
-    if (due && loop_wait(loop) < 0) {
+    if (loop_has_to_poll(loop) && loop_wait(loop) < 0) {
         return -1;
     }
     if (af_heap_len(&loop->timers) > 0 && loop_fire_timers(loop) < 0) {

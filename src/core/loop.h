@@ -55,6 +55,7 @@ typedef struct AfLoop {
     int64_t released_at;        /* clock when the interpreter's lock was last given up by a poll */
     unsigned since_poll;        /* callbacks run since the last poll */
     int polled;                 /* events that it brought */
+    unsigned vain_polls;        /* of a busy loop, in a row, that brought none */
     int batch;                  /* events that a poll may bring, at most, for what they bring */
     size_t unread;              /* bytes received since then for tasks that run later */
     uint64_t turns;             /* begun so far */
@@ -102,10 +103,12 @@ af_loop_stepping(const AfState *st)
     return loop != NULL && loop->thread == PyThread_get_thread_ident() ? loop : NULL;
 }
 
-/* A busy loop polls before a turn if the last poll was AF_TICKS_SHORT ago or AF_LOOP_POLL_MOST callbacks have run since: an
-   event waits at most about 100 us behind short callbacks, and one turn behind long ones; a poll costs a busy loop a few
-   nanoseconds a callback (bench: call_soon_chain). */
+/* A busy loop polls before each turn, as asyncio's does and programs count on; but once AF_LOOP_VAIN_POLLS in a row have
+   brought nothing, only if the last one was AF_TICKS_SHORT ago or AF_LOOP_POLL_MOST callbacks have run since.  Then an event
+   waits at most about 100 us behind short callbacks, and one turn behind long ones, and polling costs a few nanoseconds
+   a callback (bench: call_soon_chain). */
 #define AF_LOOP_POLL_MOST 256
+#define AF_LOOP_VAIN_POLLS 32
 
 /* The next turn polls, however busy the loop is. */
 static inline void

@@ -767,6 +767,21 @@ async def test_what_is_there_already_is_found_in_the_next_turn(loop, pair, who):
         await settle()
 
 
+async def test_what_comes_is_found_in_the_next_turn(loop, pair):
+    """By a loop that has callbacks to run in every turn, and at the beginning of a burst of them."""
+    left, right = pair
+    got = []
+    loop.add_reader(left, lambda: got.append(left.recv(10)))
+    for idle in range(20):
+        right.send(b"data")
+        await asyncio.sleep(0)      # the poll puts the reader behind this task
+        await asyncio.sleep(0)
+        assert got.pop() == b"data"
+        for _ in range(idle):
+            await asyncio.sleep(0)
+    loop.remove_reader(left)
+
+
 def test_closed_while_a_duplicate_lives(loop):
     """The kernel goes on reporting such a descriptor, and nobody can take it out of the set any more."""
     left, right = socket.socketpair()
