@@ -612,10 +612,7 @@ task_wakeup_method(AfTask *t, PyObject *fut)
 {
     if (t->fut.state == AF_PENDING && !af_future_is_exact(fut) && !af_task_is_exact(fut)) {
         PyObject *res = PyObject_CallMethodNoArgs(fut, t->fut.st->str_result);
-        if (res == NULL) {
-            if (!PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(t->fut.st->CancelledError)) {
-                return NULL;
-            }
+        if (res == NULL) {      /* whatever it is, SystemExit too: it is the coroutine's */
             Py_XSETREF(t->fut.value, PyErr_GetRaisedException());
         }
         Py_XDECREF(res);

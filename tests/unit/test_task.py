@@ -781,6 +781,28 @@ async def test_gather(loop):
         await gathered
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+def test_gather_that_ends_with_no_ordinary_exception(loop, error):
+    async def end():
+        raise error("mine")
+
+    async def wait(caught):
+        try:
+            await asyncio.gather(end())
+        except BaseException as exc:
+            caught.append(exc)
+
+    caught, left = [], []
+    task = loop.create_task(wait(caught))
+    for _ in range(3):
+        try:
+            turns(loop)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            left.append(type(exc))
+    assert [type(exc) for exc in caught] == [error] and task.done()
+    assert left == [error] * issubclass(error, (SystemExit, KeyboardInterrupt))     # the first task's, and it alone
+
+
 async def test_gather_that_nobody_awaits(loop):
     gathered = asyncio.gather(give(1), give(2))
     assert asyncio.isfuture(gathered)
