@@ -17,6 +17,10 @@ tls_write(AfTls *tls, PyObject *data)
         Py_XDECREF(name);
         return NULL;
     }
+    Py_ssize_t size = PyObject_Size(data);
+    if (af_unlikely(size <= 0)) {       /* nothing is no write in vain either */
+        return size < 0 ? NULL : Py_NewRef(Py_None);
+    }
     if (af_unlikely(tls->app_new)) {
         tls->app_new = 0;
         af_asyncstream_find_writer(tls->st, (PyObject *)tls);

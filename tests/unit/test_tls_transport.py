@@ -428,6 +428,15 @@ def test_writing_to_what_is_closed(pair, logged):
     assert "SSL connection is closed" in str(logged.take())
 
 
+def test_writing_nothing_to_what_is_closed(pair, logged):
+    p = pair()
+    p.transport.abort()
+    p.until_lost()
+    for nothing in (b"", bytearray(), memoryview(b"")) * 5:
+        p.transport.write(nothing)
+    assert not logged.take()
+
+
 @pytest.mark.kinds("asyncfast", "asyncio")
 def test_nothing_is_left_of_it(loop):
     p = Pair(loop)
