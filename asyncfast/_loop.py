@@ -25,7 +25,7 @@ from ._transports import (  # noqa: F401 (the hooks of _core)
 from ._tls import (  # noqa: F401 (more of them)
     choose_engine, sslproto_is_asyncios, tls_buffer_limits, tls_connected, tls_failed, tls_fatal, tls_keeps_not_open, tls_ktls,
     tls_took, tls_wish_ktls,
-    tls_write_to_lost)
+    tls_write_to_lost, tls_zero_return)
 
 __all__ = ("Loop", "new_event_loop", "run")
 

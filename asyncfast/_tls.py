@@ -206,6 +206,18 @@ def tls_ktls(transport, sslobj, sends, why, error):
     transport._extra["ktls"] = {"send": bool(sends), "recv": False, "why": why}
 
 
+def tls_zero_return(method):
+    """Raise what method() of an SSLObject does in a handshake that the peer ends with close_notify: asked of another one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    incoming = ssl.MemoryBIO()
+    incoming.write(b"\x15\3\3\0\2\1\0")
+    tls = context.wrap_bio(incoming, ssl.MemoryBIO())
+    if method == "write":
+        tls.write(b"?")
+    tls.do_handshake()
+
+
 def tls_took(loop, protocol, began):
     logger.debug("%r: SSL handshake took %.1f ms", protocol, (loop.time() - began) * 1e3)
 

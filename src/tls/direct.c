@@ -305,9 +305,10 @@ direct_forget_errors(const af_libssl *lib)
 }
 
 /* It did not work, and not because something has to come first: raise it as ssl does.  OpenSSL does not go on after a fatal
-   error, and leaves what it has said of it.  arg NULL: there is none, or an exception is set. */
+   error, and leaves what it has said of it; but after a close_notify it would, so that is not asked of this SSLObject again.
+   arg NULL: there is none, or an exception is set. */
 static Py_ssize_t
-direct_raise(AfTls *tls, const char *method, PyObject *arg)
+direct_raise(AfTls *tls, int error, const char *method, PyObject *arg)
 {
     if (tls->memory.no_memory) {
         Py_XDECREF(arg);
@@ -319,7 +320,9 @@ direct_raise(AfTls *tls, const char *method, PyObject *arg)
         PyErr_SetString(tls->st->tls_error, "the peer asks for new keys, and the kernel, which has the old ones, takes none");
         return AF_TLS_ERROR;
     }
-    PyObject *res = PyErr_Occurred() ? NULL : af_call_method(tls->sslobj, method, arg == NULL ? NULL : "O", arg);
+    PyObject *res = PyErr_Occurred() ? NULL
+                    : error == AF_SSL_ERROR_ZERO_RETURN ? af_call_method(tls->st->hooks, "tls_zero_return", "s", method)
+                    : af_call_method(tls->sslobj, method, arg == NULL ? NULL : "O", arg);
     Py_XDECREF(arg);
     if (res != NULL || af_tls_again(tls->st)) {
         Py_XDECREF(res);
@@ -360,7 +363,7 @@ direct_handshake(AfTls *tls)
     if (error == AF_SSL_ERROR_WANT_READ || error == AF_SSL_ERROR_WANT_WRITE) {
         return AF_TLS_AGAIN;
     }
-    return (int)direct_raise(tls, "do_handshake", NULL);
+    return (int)direct_raise(tls, error, "do_handshake", NULL);
 }
 
 static Py_ssize_t
@@ -375,14 +378,15 @@ direct_read(AfTls *tls, char *to, size_t size)
     if (af_likely(n > 0)) {
         return n;
     }
-    switch (lib->SSL_get_error(tls->ssl, n)) {
+    int error = lib->SSL_get_error(tls->ssl, n);
+    switch (error) {
     case AF_SSL_ERROR_WANT_READ:
     case AF_SSL_ERROR_WANT_WRITE:
         return AF_TLS_AGAIN;
     case AF_SSL_ERROR_ZERO_RETURN:
         return AF_TLS_ENDED;
     default:
-        return direct_raise(tls, "read", PyLong_FromLong(1));
+        return direct_raise(tls, error, "read", PyLong_FromLong(1));
     }
 }
 
@@ -423,12 +427,13 @@ direct_write(AfTls *tls, const char *from, size_t size)
     if (af_likely(n > 0)) {
         return n;
     }
-    switch (lib->SSL_get_error(tls->ssl, n)) {
+    int error = lib->SSL_get_error(tls->ssl, n);
+    switch (error) {
     case AF_SSL_ERROR_WANT_READ:
     case AF_SSL_ERROR_WANT_WRITE:
         return AF_TLS_AGAIN;
     default:
-        return direct_raise(tls, "write", PyBytes_FromStringAndSize(from, (Py_ssize_t)size));
+        return direct_raise(tls, error, "write", PyBytes_FromStringAndSize(from, (Py_ssize_t)size));
     }
 }
 

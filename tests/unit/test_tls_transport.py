@@ -196,6 +196,29 @@ def test_eof_instead_of_a_hello(pair, loop, server):
     assert p.calls == []
 
 
+@EACH("server, flights", [(False, 0), (False, 1), (True, 1)])
+def test_goodbye_in_the_handshake(pair, loop, reported, server, flights):
+    """From a server that wants nobody, say: told in the words of ssl, to the last line number."""
+    goodbye = b"\x15\x03\x03\x00\x02\x01\x00"
+    p = pair(server=server, peer_context=(client_context if server else server_context)(maximum_version=ssl.TLSVersion.TLSv1_2),
+             handshake=False)
+    for _ in range(flights):
+        turn(loop, 3)
+        p.receive()
+        with pytest.raises(ssl.SSLWantReadError):
+            p.tls.do_handshake()
+        p.flush()
+    p.send(goodbye)
+    until(loop, p.made.done)
+    error = p.made.exception()
+    incoming = ssl.MemoryBIO()
+    incoming.write(goodbye)
+    with pytest.raises(ssl.SSLZeroReturnError) as expected:
+        client_context().wrap_bio(incoming, ssl.MemoryBIO(), server_hostname="localhost").do_handshake()
+    assert type(error) is ssl.SSLZeroReturnError and error.args == expected.value.args
+    assert p.calls == [] and not reported
+
+
 def test_a_peer_that_never_answers(pair, loop):
     p = pair(handshake=False, ssl_handshake_timeout=0.02)
     until(loop, p.made.done)
