@@ -65,20 +65,23 @@ af_tls_face_method(AfTls *tls, const char *name)
 
 /* ---- errors ----------------------------------------------------------------------------------------------------- */
 
-/* What is raised ends the connection, and is reported: 0; or -1 if it is no Exception (then it goes on up), or the handler
-   raised. */
+/* What is raised ends the connection, and is reported: 0; or -1, if the handler raised. */
 static int
-tls_fatal(AfTls *tls, const char *message)
+tls_report(AfTls *tls, const char *message)
 {
-    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-        return -1;
-    }
     PyObject *exc = PyErr_GetRaisedException(), *face = af_tls_face(tls);
     int rc = face == NULL ? -1 : af_call_hook(tls->st, "tls_fatal", "OOOsO", (PyObject *)tls->loop,
                                               tls->lower == NULL ? Py_None : tls->lower, face, message, exc);
     Py_XDECREF(face);
     Py_DECREF(exc);
     return rc;
+}
+
+/* The same; -1 also if it is no Exception, then it goes on up. */
+static int
+tls_fatal(AfTls *tls, const char *message)
+{
+    return PyErr_ExceptionMatches(PyExc_Exception) ? tls_report(tls, message) : -1;
 }
 
 static int
@@ -423,7 +426,7 @@ tls_call_eof_received(AfTls *tls)
     if (keep_open > 0) {
         keep_open = af_call_hook(tls->st, "tls_keeps_not_open", NULL);
     }
-    return keep_open < 0 ? tls_fatal(tls, "Error calling eof_received()") : 0;
+    return keep_open >= 0 ? 0 : af_raised_exit() ? -1 : tls_report(tls, "Error calling eof_received()");
 }
 
 /* The peer has sent close_notify. */

@@ -592,6 +592,18 @@ def test_flow_control_that_raises(pair, reported, method):
     assert reported[0]["transport"] is p.transport
 
 
+@EACH("error", [GeneratorExit, asyncio.CancelledError, BaseException])
+def test_eof_received_raises_what_is_no_exception(pair, reported, error):
+    def fail(transport):
+        raise error("on purpose")
+
+    p = pair(protocol=TLSNotes(eof_received=fail))
+    p.say_goodbye()
+    assert type(p.until_lost()) is error
+    told = [] if error is asyncio.CancelledError else ["Error calling eof_received()"]
+    assert [context["message"] for context in reported] == told
+
+
 def test_eof_received_cannot_keep_it_open(pair, logged):
     p = pair(protocol=TLSNotes(eof_received=lambda transport: True))
     with contextlib.suppress(ssl.SSLWantReadError):
