@@ -526,6 +526,16 @@ tls_read_data(AfTls *tls)
     return got == AF_TLS_ENDED ? tls_ended(tls) : 0;
 }
 
+/* After what has been scheduled by now, and before what buffer_updated() will. */
+static int
+tls_read_soon(AfTls *tls)
+{
+    PyObject *again = af_tls_face_method(tls, "_do_read");
+    int rc = again == NULL ? -1 : af_call_soon(tls->st, (PyObject *)tls->loop, again, NULL, NULL);
+    Py_XDECREF(again);
+    return rc;
+}
+
 /* One get_buffer(), filled as far as there is data: 1 if it is full, 0, or -1. */
 static int
 tls_fill_buffer(AfTls *tls, PyObject *protocol, Py_ssize_t *got)
@@ -550,6 +560,10 @@ tls_fill_buffer(AfTls *tls, PyObject *protocol, Py_ssize_t *got)
     PyObject *raised = *got == AF_TLS_ERROR ? PyErr_GetRaisedException() : NULL;
     PyBuffer_Release(&view);
     Py_DECREF(buffer);
+    if (size > 0 && size == room && tls->state == AF_TLS_WRAPPED && tls_read_soon(tls) < 0) {
+        Py_XDECREF(raised);
+        return -1;
+    }
     if (size > 0) {
         PyObject *count = PyLong_FromSsize_t(size);
         PyObject *res = count == NULL ? NULL : PyObject_CallMethodOneArg(protocol, tls->st->str_buffer_updated, count);
@@ -583,13 +597,7 @@ tls_read_into(AfTls *tls)
         full = tls_fill_buffer(tls, protocol, &got);
         Py_DECREF(protocol);
     } while (full > 0 && tls->state == AF_TLS_FLUSHING && tls_may_read(tls) && tls->app_buffered);
-    if (full <= 0) {
-        return full < 0 ? -1 : got == AF_TLS_ENDED ? tls_ended(tls) : 0;
-    }
-    PyObject *again = af_tls_face_method(tls, "_do_read");
-    int rc = again == NULL ? -1 : af_call_soon(tls->st, (PyObject *)tls->loop, again, NULL, NULL);
-    Py_XDECREF(again);
-    return rc;
+    return full < 0 ? -1 : full == 0 && got == AF_TLS_ENDED ? tls_ended(tls) : 0;
 }
 
 static int

@@ -613,6 +613,15 @@ def test_eof_received_cannot_keep_it_open(pair, logged):
     assert "returning true from eof_received() has no effect when using ssl" in str(logged.take())
 
 
+def test_a_full_buffer_and_what_it_schedules(pair, loop):
+    """The next one comes before what buffer_updated() has scheduled."""
+    p = pair(protocol=BufferedTLSNotes(size=10, buffer_updated=lambda transport: loop.call_soon(p.calls.append, "scheduled")))
+    p.calls.clear()
+    p.write(bytes(30))
+    until(loop, lambda: p.calls.count("scheduled") == 3)
+    assert p.calls == ["buffer_updated", "buffer_updated", "scheduled", "buffer_updated", "scheduled", "scheduled"]
+
+
 @pytest.mark.only_asyncfast
 def test_a_buffer_without_room(pair, reported):
     p = pair(protocol=BufferedTLSNotes(size=0))
