@@ -64,16 +64,18 @@ af_data_snapshot(const af_data *d, size_t start)
     return PyBytes_FromStringAndSize((const char *)d->view.buf + start, d->view.len - (Py_ssize_t)start);
 }
 
-/* A buffer to receive into, with socket.recv_into()'s errors: 0, and *view is to be released; or -1. */
+/* A buffer to receive into, with the errors of socket.recv_into(), or of SSLObject.read(): 0, and *view is to be released; or
+   -1. */
 static inline int
-af_data_room(PyObject *buffer, Py_buffer *view)
+af_data_room(PyObject *buffer, Py_buffer *view, int tls)
 {
     if (PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) == 0) {
         return 0;
     }
     PyErr_Clear();
-    PyObject *args = PyTuple_Pack(1, buffer);
-    int good = args != NULL && PyArg_ParseTuple(args, "w*:recv_into", view);
+    PyObject *size = Py_None, *args = tls ? PyTuple_Pack(2, size, buffer) : PyTuple_Pack(1, buffer);
+    int good = args != NULL && (tls ? PyArg_ParseTuple(args, "Ow*:read", &size, view)
+                                    : PyArg_ParseTuple(args, "w*:recv_into", view));
     Py_XDECREF(args);
     return good ? 0 : -1;
 }

@@ -110,7 +110,7 @@ static PySendResult
 recv_into_attempt(AfSockOp *s, PyObject **result)
 {
     Py_buffer view;
-    if (af_data_room(s->arg, &view) < 0) {
+    if (af_data_room(s->arg, &view, 0) < 0) {
         return PYGEN_ERROR;
     }
     ssize_t n = 0;              /* no room: as recv_into(), wait for nothing */
@@ -185,7 +185,7 @@ static PySendResult
 recvfrom_into_attempt(AfSockOp *s, PyObject **result)
 {
     Py_buffer view;
-    if (af_data_room(s->arg, &view) < 0) {
+    if (af_data_room(s->arg, &view, 0) < 0) {
         return PYGEN_ERROR;
     }
     if (s->size > view.len) {

@@ -207,7 +207,7 @@ stream_read_into(AfStream *s)
         goto end;
     }
     Py_buffer view;
-    if (af_data_room(buffer, &view) < 0) {
+    if (af_data_room(buffer, &view, 0) < 0) {
         rc = af_transport_fatal(t, stream_read_error);
         goto end;
     }

@@ -544,7 +544,7 @@ tls_fill_buffer(AfTls *tls, PyObject *protocol, Py_ssize_t *got)
     PyObject *buffer = hint == NULL ? NULL : PyObject_CallMethodOneArg(protocol, tls->st->str_get_buffer, hint);
     Py_XDECREF(hint);
     Py_buffer view;
-    if (buffer == NULL || af_data_room(buffer, &view) < 0) {
+    if (buffer == NULL || PyObject_Size(buffer) < 0 || af_data_room(buffer, &view, 1) < 0) {
         Py_XDECREF(buffer);
         return -1;
     }

@@ -622,6 +622,19 @@ def test_a_full_buffer_and_what_it_schedules(pair, loop):
     assert p.calls == ["buffer_updated", "buffer_updated", "scheduled", "buffer_updated", "scheduled", "scheduled"]
 
 
+@EACH("buffer", [0, memoryview(b"read only"), "text"], ids=["number", "bytes", "str"])
+def test_what_is_no_buffer(pair, reported, buffer):
+    p = pair(protocol=BufferedTLSNotes())
+    p.protocol.get_buffer = lambda hint: buffer
+    p.transport.set_protocol(p.protocol)        # asyncio keeps the method
+    p.write(b"data")
+    error = p.until_lost()
+    with pytest.raises(TypeError) as expected:
+        p.tls.read(len(buffer), buffer)
+    assert type(error) is TypeError and str(error) == str(expected.value)
+    assert [context["message"] for context in reported] == ["Fatal error on SSL protocol"]
+
+
 @pytest.mark.only_asyncfast
 def test_a_buffer_without_room(pair, reported):
     p = pair(protocol=BufferedTLSNotes(size=0))
