@@ -485,13 +485,16 @@ tls_deliver_sink(AfTls *tls, PyObject *buffer, size_t size)
 }
 
 /* All that is there goes to data_received(), in as few calls as the buffer allows.  What was read before an error is
-   delivered before it is raised. */
+   delivered before it is raised.  1: the protocol is a buffered one now, and there may be more for it; 0; or -1. */
 static int
 tls_read_data(AfTls *tls)
 {
     AfLoop *loop = tls->loop;
     Py_ssize_t got = 1;
     while (got > 0 && tls_may_read(tls)) {
+        if (af_unlikely(tls->app_buffered)) {
+            return 1;
+        }
         PyObject *buffer = af_reading_take(loop);
         if (buffer == NULL) {
             return -1;
@@ -586,7 +589,8 @@ tls_fill_buffer(AfTls *tls, PyObject *protocol, Py_ssize_t *got)
 }
 
 /* As asyncio does: after a full buffer the others have their turn before the next one.  Unless the end is near: what is not
-   read before close_notify is sent is not read at all. */
+   read before close_notify is sent is not read at all.  1: the protocol is no buffered one any more, and there may be more for
+   it; 0; or -1. */
 static int
 tls_read_into(AfTls *tls)
 {
@@ -597,6 +601,9 @@ tls_read_into(AfTls *tls)
         full = tls_fill_buffer(tls, protocol, &got);
         Py_DECREF(protocol);
     } while (full > 0 && tls->state == AF_TLS_FLUSHING && tls_may_read(tls) && tls->app_buffered);
+    if (full > 0 && tls->state == AF_TLS_FLUSHING && tls_may_read(tls)) {
+        return 1;
+    }
     return full < 0 ? -1 : full == 0 && got == AF_TLS_ENDED ? tls_ended(tls) : 0;
 }
 
@@ -608,7 +615,9 @@ tls_do_read(AfTls *tls)
     }
     int rc = 0;
     if (tls_may_read(tls)) {
-        rc = tls->app_buffered ? tls_read_into(tls) : tls_read_data(tls);
+        do {
+            rc = tls->app_buffered ? tls_read_into(tls) : tls_read_data(tls);
+        } while (rc > 0);
         if (rc == 0) {
             rc = tls->plain.count > 0 ? tls_do_write(tls, 0) : tls_process_outgoing(tls);
         }

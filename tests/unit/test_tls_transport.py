@@ -157,6 +157,39 @@ def test_set_protocol(pair):
     assert p.protocol.data == b"first"
 
 
+OTHER_KIND = EACH("first, then", [(TLSNotes, BufferedTLSNotes), (BufferedTLSNotes, TLSNotes)])
+
+
+def change_protocol(pair, loop, first, then, end):
+    """More is there than one call gives, and from within the first call comes a protocol of another kind."""
+    size = 700_000 if first is TLSNotes else 20_000
+    other = then()
+    method = "data_received" if first is TLSNotes else "buffer_updated"
+    p = pair(protocol=first(**{method: lambda transport: transport.set_protocol(other)}))
+    p.transport.set_read_buffer_limits(high=1 << 20)
+    p.transport.pause_reading()
+    p.write(BIG[:size])
+    if end:
+        p.peer.shutdown(socket.SHUT_WR)
+    until(loop, lambda: p.transport.get_read_buffer_size() > size)
+    turn(loop, 3)
+    p.transport.resume_reading()
+    until(loop, lambda: any(call[0] == "connection_lost" for call in other.calls) or
+          not end and len(p.protocol.data) + len(other.data) >= size)
+    assert p.protocol.data + other.data == BIG[:size] and p.protocol.data
+
+
+@OTHER_KIND
+def test_set_protocol_in_the_middle(pair, loop, first, then):
+    change_protocol(pair, loop, first, then, end=False)
+
+
+@OTHER_KIND
+@pytest.mark.only_asyncfast     # asyncio forgets what is behind a full buffer
+def test_set_protocol_near_the_end(pair, loop, first, then):
+    change_protocol(pair, loop, first, then, end=True)
+
+
 def test_a_large_message_may_be_kept(pair):
     """What is lent to a protocol that keeps it is left alone."""
     kept = []
