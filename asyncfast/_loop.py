@@ -236,8 +236,8 @@ def step_failed(task, exc):
 
 
 def slow_callback(what, seconds):
-    """Debug mode: what (a handle or a task) took longer than slow_callback_duration."""
-    text = repr(what) if isinstance(what, _core.Task) else base_events._format_handle(what)
+    """Debug mode: what (a handle, a task, or a transport whose fd was ready) took longer than slow_callback_duration."""
+    text = base_events._format_handle(what) if hasattr(what, "_callback") else repr(what)
     logger.warning("Executing %s took %.3f seconds", text, seconds)
 
 

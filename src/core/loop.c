@@ -730,8 +730,8 @@ loop_run_entry(AfLoop *loop, PyObject *obj, int kind)
 static int
 loop_run_entry_debug(AfLoop *loop, PyObject *obj, int kind)
 {
-    if (kind != AF_ENTRY_TASK) {
-        Py_XSETREF(loop->current_handle, Py_NewRef(obj));
+    if (kind == AF_ENTRY_HANDLE || kind == AF_ENTRY_THREADSAFE || kind == AF_ENTRY_FOREIGN) {
+        Py_XSETREF(loop->current_handle, Py_NewRef(obj));   /* asyncio asks it where it was made; nothing else can say */
     }
     int64_t start = af_clock_ns();
     int rc = loop_run_entry(loop, obj, kind);

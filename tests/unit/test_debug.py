@@ -1,14 +1,16 @@
 """Debug mode: what it warns of, what it refuses, how it is switched on."""
 
 import asyncio
+import contextlib
 import gc
 import re
+import socket
 import sys
 import threading
 import time
 
 import pytest
-from _turns import turn
+from _turns import BIG, turn
 
 DEBUG = pytest.mark.kinds("asyncfast-debug", "asyncio-debug")
 PLAIN = pytest.mark.kinds("asyncfast", "asyncio")
@@ -55,6 +57,63 @@ def test_slow_step(loop, logged):
     message = warning_of(logged, "main()")
     assert re.match(r"Executing <Task finished name='Task-\d+' coro=<.*main\(\) done, defined at .*test_debug.py:\d+> "
                     r".*created at .*> took 0\.\d{3} seconds", message)
+
+
+def pair(loop, protocol):
+    """A transport with that protocol, and the socket at its other end."""
+    sock, peer = socket.socketpair()
+    transport, _ = loop.run_until_complete(loop.connect_accepted_socket(protocol, sock))
+    peer.setblocking(False)
+    return transport, peer
+
+
+@DEBUG
+@pytest.mark.parametrize("method", ["data_received", "resume_writing"])
+def test_slow_transport(loop, logged, method):
+    """What a transport has called is no handle of ours; it is warned of all the same, and the loop goes on."""
+    calls = []
+
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            calls.append("data_received")
+            slow()
+
+        def resume_writing(self):
+            calls.append("resume_writing")
+            slow()
+
+    transport, peer = pair(loop, Protocol)
+    loop.slow_callback_duration = 0.01
+    if method == "data_received":
+        peer.send(b"x")
+    else:
+        transport.write(BIG)
+    while method not in calls:
+        with contextlib.suppress(BlockingIOError):
+            peer.recv(len(BIG))
+        turn(loop)
+    assert re.match(r"Executing <(Handle .*)?_?(Selector)?SocketTransport.*> took 0\.\d{3} seconds",
+                    warning_of(logged, "SocketTransport"))
+    transport.abort()
+    turn(loop, 2)
+    peer.close()
+    logged.take()
+
+
+@PLAIN
+def test_slow_wake_of_an_operation(loop, logged):
+    """One that had begun to wait for its socket when debug mode was switched on."""
+    sock, peer = socket.socketpair()
+    sock.setblocking(False)
+    task = loop.create_task(loop.sock_recv(sock, 10))
+    turn(loop, 2)
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0     # then everything is slow
+    peer.send(b"x")
+    assert loop.run_until_complete(task) == b"x"
+    assert logged.take()
+    sock.close()
+    peer.close()
 
 
 @DEBUG
@@ -214,6 +273,24 @@ def test_errors_have_the_source_traceback(loop, logged):
     assert "source_traceback: Object created at (most recent call last):" in record.getMessage() or \
         "created at" in record.getMessage()
     logged.take()
+
+
+@DEBUG
+def test_errors_in_a_protocol_are_logged(loop, logged):
+    """The log says what has gone wrong, and with what."""
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            raise ZeroDivisionError(data)
+
+    transport, peer = pair(loop, Protocol)
+    peer.send(b"x")
+    turn(loop, 3)
+    (record,) = logged.records
+    assert "protocol.data_received() call failed." in record.getMessage()
+    assert record.exc_info[0] is ZeroDivisionError
+    assert transport.is_closing()
+    logged.take()
+    peer.close()
 
 
 PROGRAM = """
