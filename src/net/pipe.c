@@ -325,9 +325,11 @@ pipe_tp_repr(PyObject *self)
                                (int)((AfPipe *)self)->t.writes_only);
 }
 
+AF_METHOD_OF_ONE(AfPipe, pipe_write, "write", "data")
+
 static PyMethodDef pipe_write_methods[] = {
-    {"write", (PyCFunction)pipe_write, METH_O,
-     "write($self, data, /)\n--\n\n"
+    {"write", (PyCFunction)(void (*)(void))pipe_write_args, METH_FASTCALL | METH_KEYWORDS,
+     "write($self, /, data)\n--\n\n"
      "Write data (bytes, bytearray or memoryview), at once or as soon as the pipe takes it.\n\n"
      "AssertionError for anything else.  What is changed after the call is not written."},
     {"write_eof", (PyCFunction)pipe_write_eof, METH_NOARGS,

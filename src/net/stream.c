@@ -645,13 +645,16 @@ stream_tp_init(AfStream *s, PyObject *args, PyObject *kwargs)
     return af_transport_schedule_start(&s->t, waiter);
 }
 
+AF_METHOD_OF_ONE(AfStream, stream_write, "write", "data")
+AF_METHOD_OF_ONE(AfStream, stream_writelines, "writelines", "list_of_data")
+
 static PyMethodDef stream_methods[] = {
-    {"write", (PyCFunction)stream_write, METH_O,
-     "write($self, data, /)\n--\n\n"
+    {"write", (PyCFunction)(void (*)(void))stream_write_args, METH_FASTCALL | METH_KEYWORDS,
+     "write($self, /, data)\n--\n\n"
      "Send data (bytes, bytearray or memoryview), at once or as soon as the socket takes it.\n\n"
      "TypeError for anything else, RuntimeError after write_eof().  What is changed after the call is not sent."},
-    {"writelines", (PyCFunction)stream_writelines, METH_O,
-     "writelines($self, list_of_data, /)\n--\n\nwrite() each of them, in one system call if possible."},
+    {"writelines", (PyCFunction)(void (*)(void))stream_writelines_args, METH_FASTCALL | METH_KEYWORDS,
+     "writelines($self, /, list_of_data)\n--\n\nwrite() each of them, in one system call if possible."},
     {"write_eof", (PyCFunction)stream_write_eof, METH_NOARGS,
      "write_eof($self, /)\n--\n\nSend what is buffered, then end this direction (shutdown(2), SHUT_WR)."},
     {"can_write_eof", (PyCFunction)stream_can_write_eof, METH_NOARGS, "can_write_eof($self, /)\n--\n\nReturn True."},

@@ -724,13 +724,15 @@ transport_reset_empty_waiter(AfTransport *t, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+AF_METHOD_OF_ONE(AfTransport, transport_set_protocol, "set_protocol", "protocol")
+
 static PyMethodDef transport_methods[] = {
     {"close", (PyCFunction)transport_close, METH_NOARGS,
      "close($self, /)\n--\n\nSend what is buffered, then close; connection_lost(None) is called in the end."},
     {"is_closing", (PyCFunction)transport_is_closing, METH_NOARGS,
      "is_closing($self, /)\n--\n\nReturn True once it is closing or closed."},
-    {"set_protocol", (PyCFunction)transport_set_protocol, METH_O,
-     "set_protocol($self, protocol, /)\n--\n\nDeliver to this protocol from now on."},
+    {"set_protocol", (PyCFunction)(void (*)(void))transport_set_protocol_args, METH_FASTCALL | METH_KEYWORDS,
+     "set_protocol($self, /, protocol)\n--\n\nDeliver to this protocol from now on."},
     {"get_protocol", (PyCFunction)transport_get_protocol, METH_NOARGS,
      "get_protocol($self, /)\n--\n\nReturn the protocol; None once closed."},
     {"get_extra_info", (PyCFunction)(void (*)(void))transport_get_extra_info, METH_VARARGS | METH_KEYWORDS,

@@ -38,6 +38,14 @@ af_args_one(const char *func, const char *name, PyObject *const *args, Py_ssize_
     return -1;
 }
 
+/* method_args(), for the table of methods: method(self, value), called with the argument's place or its name. */
+#define AF_METHOD_OF_ONE(Type, method, func, name)                                                                     \
+    static PyObject *method##_args(Type *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)             \
+    {                                                                                                                  \
+        PyObject *value;                                                                                               \
+        return af_args_one(func, name, args, nargs, kwnames, &value) < 0 ? NULL : method(self, value);                 \
+    }
+
 /* cancel(msg=None), of futures and tasks: msg is borrowed, NULL if not given. */
 static inline int
 af_args_cancel_msg(AfState *st, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **msg)

@@ -264,13 +264,17 @@ tls_test_append(AfTls *tls, PyObject *data)
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+AF_METHOD_OF_ONE(AfTls, tls_write, "write", "data")
+AF_METHOD_OF_ONE(AfTls, tls_writelines, "writelines", "list_of_data")
+AF_METHOD_OF_ONE(AfTls, tls_set_protocol, "set_protocol", "protocol")
+
 static PyMethodDef tls_methods[] = {
-    {"write", (PyCFunction)tls_write, METH_O,
-     "write($self, data, /)\n--\n\n"
+    {"write", (PyCFunction)(void (*)(void))tls_write_args, METH_FASTCALL | METH_KEYWORDS,
+     "write($self, /, data)\n--\n\n"
      "Encrypt and send data (bytes, bytearray or memoryview).  What is changed after the call is not sent.\n\n"
      "TypeError for anything else."},
-    {"writelines", (PyCFunction)tls_writelines, METH_O,
-     "writelines($self, list_of_data, /)\n--\n\nwrite() all of them, joined.  TypeError if one is no buffer."},
+    {"writelines", (PyCFunction)(void (*)(void))tls_writelines_args, METH_FASTCALL | METH_KEYWORDS,
+     "writelines($self, /, list_of_data)\n--\n\nwrite() all of them, joined.  TypeError if one is no buffer."},
     {"write_eof", (PyCFunction)tls_write_eof, METH_NOARGS,
      "write_eof($self, /)\n--\n\nRaise NotImplementedError: asyncio does not close one direction of TLS."},
     {"can_write_eof", (PyCFunction)tls_can_write_eof, METH_NOARGS, "can_write_eof($self, /)\n--\n\nReturn False."},
@@ -284,8 +288,8 @@ static PyMethodDef tls_methods[] = {
      "_force_close($self, exc, /)\n--\n\nabort(), with a reason for connection_lost()."},
     {"is_closing", (PyCFunction)tls_is_closing, METH_NOARGS,
      "is_closing($self, /)\n--\n\nReturn True once it, or the transport below, is closing or closed."},
-    {"set_protocol", (PyCFunction)tls_set_protocol, METH_O,
-     "set_protocol($self, protocol, /)\n--\n\nDeliver to this protocol from now on."},
+    {"set_protocol", (PyCFunction)(void (*)(void))tls_set_protocol_args, METH_FASTCALL | METH_KEYWORDS,
+     "set_protocol($self, /, protocol)\n--\n\nDeliver to this protocol from now on."},
     {"get_protocol", (PyCFunction)tls_get_protocol, METH_NOARGS,
      "get_protocol($self, /)\n--\n\nReturn the protocol; None once closed."},
     {"get_extra_info", (PyCFunction)(void (*)(void))tls_get_extra_info, METH_VARARGS | METH_KEYWORDS,

@@ -252,3 +252,27 @@ async def test_server_object(loop):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not server.is_serving()
+
+
+async def test_arguments_by_name(loop):
+    left, right = socket.socketpair()
+    transport, protocol = await loop.connect_accepted_socket(asyncio.Protocol, left)
+    transport.write(data=b"a")
+    transport.writelines(list_of_data=[b"b", b"c"])
+    transport.set_protocol(protocol=protocol)
+    for method in (transport.write, transport.writelines, transport.set_protocol):
+        for wrong in (lambda: method(), lambda: method(b"", b""), lambda: method(other=b""), lambda: method(b"", other=b"")):
+            with pytest.raises(TypeError):
+                wrong()
+    assert transport.get_write_buffer_size() == 0 and right.recv(10) == b"abc"
+    transport.close()
+    right.close()
+    reader, writer = os.pipe()
+    transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(writer, "wb", 0))
+    transport.write(data=b"d")
+    transport.writelines(list_of_data=[b"e"])
+    transport.close()
+    assert os.read(reader, 10) == b"de"
+    os.close(reader)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
