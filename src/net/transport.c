@@ -547,7 +547,13 @@ transport_start(AfTransport *t, PyObject *waiter)
 AF_API int
 af_transport_schedule_start(AfTransport *t, PyObject *waiter)
 {
-    return transport_schedule(t, t->io.loop->st->str_start, waiter == NULL ? Py_None : waiter);
+    AfState *st = t->io.loop->st;
+    PyObject *made = PyObject_GetAttr(t->protocol, st->str_connection_made);
+    if (made == NULL) {
+        return -1;              /* not a protocol, which whoever makes the transport should hear, as on asyncio */
+    }
+    Py_DECREF(made);
+    return transport_schedule(t, st->str_start, waiter == NULL ? Py_None : waiter);
 }
 
 static PyObject *

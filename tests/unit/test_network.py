@@ -254,6 +254,37 @@ async def test_server_object(loop):
     assert not server.is_serving()
 
 
+async def make_stream(loop, factory):
+    sock, peer = socket.socketpair()
+    with sock, peer:        # whatever becomes of the transport
+        return await loop.connect_accepted_socket(factory, sock)
+
+
+async def make_datagram(loop, factory):
+    return await loop.create_datagram_endpoint(factory, local_addr=("127.0.0.1", 0))
+
+
+async def make_read_pipe(loop, factory):
+    ends = [os.fdopen(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb"))]
+    with ends[0], ends[1]:
+        return await loop.connect_read_pipe(factory, ends[0])
+
+
+async def make_write_pipe(loop, factory):
+    ends = [os.fdopen(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb"))]
+    with ends[0], ends[1]:
+        return await loop.connect_write_pipe(factory, ends[1])
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")      # nobody has got the transport to close it
+@pytest.mark.parametrize("make", [make_stream, make_datagram, make_read_pipe, make_write_pipe])
+@pytest.mark.parametrize("protocol", [None, 5, object()], ids=["None", "5", "object"])
+async def test_factory_that_makes_no_protocol(loop, make, protocol):
+    """Whoever connects hears of it."""
+    with pytest.raises(AttributeError, match="has no attribute 'connection_made'"):
+        await make(loop, lambda: protocol)
+
+
 async def test_arguments_by_name(loop):
     left, right = socket.socketpair()
     transport, protocol = await loop.connect_accepted_socket(asyncio.Protocol, left)
