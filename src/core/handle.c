@@ -210,7 +210,7 @@ handle_report(AfHandle *h)
     }
     AfState *st = ((AfLoop *)h->loop)->st;
     PyObject *exc = PyErr_GetRaisedException();
-    int rc = af_call_hook(st, "callback_failed", "OO", (PyObject *)h, exc);
+    int rc = af_call_hook_handling(st, exc, "callback_failed", "OO", (PyObject *)h, exc);
     Py_DECREF(exc);
     return rc;
 }

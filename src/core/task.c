@@ -508,7 +508,7 @@ task_report(AfTask *t)
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    int rc = af_call_hook(t->fut.st, "step_failed", "OO", (PyObject *)t, exc);
+    int rc = af_call_hook_handling(t->fut.st, exc, "step_failed", "OO", (PyObject *)t, exc);
     Py_DECREF(exc);
     return rc;
 }

@@ -99,7 +99,7 @@ listener_failed(AfListener *l, AfLoop *loop)
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    int rc = af_call_hook(loop->st, "accept_failed", "OOO", (PyObject *)loop, (PyObject *)l, exc);
+    int rc = af_call_hook_handling(loop->st, exc, "accept_failed", "OOO", (PyObject *)loop, (PyObject *)l, exc);
     Py_DECREF(exc);
     return rc;
 }
@@ -154,7 +154,8 @@ listener_accepted(AfListener *l, PyObject *what)
     if (rc < 0 && !af_raised_exit()) {
         PyObject *exc = PyErr_GetRaisedException();
         af_transport_let_go(conn);
-        rc = af_call_hook(st, "accepted_failed", "OOO", (PyObject *)l->io.loop, protocol == NULL ? Py_None : protocol, exc);
+        rc = af_call_hook_handling(st, exc, "accepted_failed", "OOO", (PyObject *)l->io.loop,
+                                   protocol == NULL ? Py_None : protocol, exc);
         Py_DECREF(exc);
     }
     Py_XDECREF(protocol);

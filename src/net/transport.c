@@ -217,7 +217,7 @@ transport_tell_protocol(AfTransport *t, PyObject *method, const char *message)
     int rc = res == NULL ? -1 : 0;
     if (rc < 0 && !af_raised_exit()) {
         PyObject *exc = PyErr_GetRaisedException();
-        rc = af_call_hook(loop->st, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t, message, exc);
+        rc = af_call_hook_handling(loop->st, exc, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t, message, exc);
         Py_DECREF(exc);
     }
     Py_DECREF((PyObject *)loop);
@@ -330,8 +330,8 @@ af_transport_fatal(AfTransport *t, const char *message)
     Py_INCREF(t);
     int quiet = transport_expects(t, exc);
     if (loop != NULL && (!quiet || loop->debug)) {
-        rc = af_call_hook(loop->st, quiet ? "transport_debug_error" : "transport_failed", "OOsO", (PyObject *)loop,
-                          (PyObject *)t, message, exc);
+        rc = af_call_hook_handling(loop->st, exc, quiet ? "transport_debug_error" : "transport_failed", "OOsO",
+                                   (PyObject *)loop, (PyObject *)t, message, exc);
     }
     PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;      /* by the handler */
     rc = af_transport_force_close(t, exc);
@@ -351,8 +351,8 @@ af_transport_report(AfTransport *t, AfLoop *loop)
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    int rc = af_call_hook(loop->st, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t,
-                          "Exception in callback of transport", exc);
+    int rc = af_call_hook_handling(loop->st, exc, "transport_failed", "OOsO", (PyObject *)loop, (PyObject *)t,
+                                   "Exception in callback of transport", exc);
     Py_DECREF(exc);
     return rc;
 }
@@ -502,7 +502,7 @@ transport_start_failed(AfTransport *t, AfLoop *loop, PyObject *protocol)
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *call[2] = {PyObject_GetAttr(protocol, loop->st->str_connection_made), (PyObject *)t};
     AfHandle *h = call[0] == NULL ? NULL : af_handle_new(loop, call, 2, NULL);
-    int rc = h == NULL ? -1 : af_call_hook(loop->st, "callback_failed", "OO", (PyObject *)h, exc);
+    int rc = h == NULL ? -1 : af_call_hook_handling(loop->st, exc, "callback_failed", "OO", (PyObject *)h, exc);
     if (h != NULL && Py_REFCNT(h) > 1) {
         af_handle_outlives(h);
     }

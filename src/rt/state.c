@@ -90,6 +90,21 @@ af_call_hook(AfState *st, const char *name, const char *format, ...)
     return res == NULL ? -1 : 0;
 }
 
+AF_API int
+af_call_hook_handling(AfState *st, PyObject *exc, const char *name, const char *format, ...)
+{
+    _PyErr_StackItem *handled = PyThreadState_Get()->exc_info;
+    PyObject *before = handled->exc_value;
+    handled->exc_value = Py_NewRef(exc);
+    va_list va;
+    va_start(va, format);
+    PyObject *res = state_call(st->hooks, name, format, va);
+    va_end(va);
+    Py_XSETREF(handled->exc_value, before);
+    Py_XDECREF(res);
+    return res == NULL ? -1 : 0;
+}
+
 /* Not by setattr: the type may be immutable for everybody else. */
 static int
 state_add_steal(PyTypeObject *type, const char *name, PyObject *descr)

@@ -232,6 +232,9 @@ AF_API PyObject *af_call_method(PyObject *obj, const char *name, const char *for
 
 /* A helper in Python whose result does not matter: 0 or -1. */
 AF_API int af_call_hook(AfState *st, const char *name, const char *format, ...);
+/* The same as in an except clause for exc, where asyncio tells its exception handler: that may look at sys.exc_info(), or
+   log with logging.exception(), and what it raises itself has exc as its context. */
+AF_API int af_call_hook_handling(AfState *st, PyObject *exc, const char *name, const char *format, ...);
 
 /* Is what is raised meant to end the program?  Then no exception handler hears of it. */
 static inline int

@@ -70,8 +70,8 @@ static int
 tls_report(AfTls *tls, const char *message)
 {
     PyObject *exc = PyErr_GetRaisedException(), *face = af_tls_face(tls);
-    int rc = face == NULL ? -1 : af_call_hook(tls->st, "tls_fatal", "OOOsO", (PyObject *)tls->loop,
-                                              tls->lower == NULL ? Py_None : tls->lower, face, message, exc);
+    int rc = face == NULL ? -1 : af_call_hook_handling(tls->st, exc, "tls_fatal", "OOOsO", (PyObject *)tls->loop,
+                                                       tls->lower == NULL ? Py_None : tls->lower, face, message, exc);
     Py_XDECREF(face);
     Py_DECREF(exc);
     return rc;
@@ -102,8 +102,8 @@ tls_accept_failed(AfTls *tls, PyObject *protocol, PyObject *exc)
 {
     tls->closed = tls->closed ? tls->closed : 1;
     return !tls->loop->debug ? 0
-           : af_call_hook(tls->st, "accepted_failed", "OOOO", (PyObject *)tls->loop, protocol == NULL ? Py_None : protocol,
-                          exc, (PyObject *)tls);
+           : af_call_hook_handling(tls->st, exc, "accepted_failed", "OOOO", (PyObject *)tls->loop,
+                                   protocol == NULL ? Py_None : protocol, exc, (PyObject *)tls);
 }
 
 /* Whoever waits for the handshake of protocol's connection: exc, or None. */
@@ -219,8 +219,8 @@ tls_tell_flow(AfTls *tls, PyObject *method, const char *message)
         return -1;
     }
     PyObject *exc = PyErr_GetRaisedException(), *face = af_tls_face(tls);
-    int rc = face == NULL ? -1 : af_call_hook(tls->st, "tls_failed", "OOOsO", (PyObject *)tls->loop, (PyObject *)tls,
-                                              face, message, exc);
+    int rc = face == NULL ? -1 : af_call_hook_handling(tls->st, exc, "tls_failed", "OOOsO", (PyObject *)tls->loop,
+                                                       (PyObject *)tls, face, message, exc);
     Py_XDECREF(face);
     Py_DECREF(exc);
     return rc;

@@ -1,11 +1,13 @@
 """Streams, datagrams, pipes and subprocesses: that what is built on the loop works on it."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
 
 import pytest
+from _turns import settle
 
 MEGABYTE = bytes(range(256)) * 4096
 
@@ -307,3 +309,90 @@ async def test_arguments_by_name(loop):
     os.close(reader)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
+
+
+class Fails(asyncio.Protocol):
+    """Whose method of that name raises."""
+
+    def __init__(self, name):
+        setattr(self, name, self.fail)
+
+    def fail(self, *args):
+        raise ZeroDivisionError
+
+
+async def fail_in_a_callback(loop, seen):
+    loop.call_soon(Fails.fail, None)
+    while not seen:
+        await asyncio.sleep(0)
+
+
+def fail_in_a_protocol(name):
+    async def fail(loop, seen):
+        left, right = socket.socketpair()
+        right.setblocking(False)
+        transport, _ = await loop.connect_accepted_socket(lambda: Fails(name), left)
+        if name == "data_received":
+            right.send(b"x")
+        elif name == "eof_received":
+            right.shutdown(socket.SHUT_WR)
+        elif name == "connection_lost":
+            transport.close()
+        elif name in ("pause_writing", "resume_writing"):
+            transport.write(MEGABYTE)
+        while not seen:
+            with contextlib.suppress(BlockingIOError):
+                right.recv(len(MEGABYTE))
+            await asyncio.sleep(0)
+        transport.abort()
+        await settle()
+        right.close()
+    return fail
+
+
+async def fail_in_a_datagram_protocol(loop, seen):
+    transport, _ = await loop.create_datagram_endpoint(lambda: Fails("datagram_received"), local_addr=("127.0.0.1", 0))
+    transport.sendto(b"x", transport.get_extra_info("sockname"))
+    while not seen:
+        await asyncio.sleep(0)
+    transport.close()
+    await settle()
+
+
+async def fail_in_a_pipe_protocol(loop, seen):
+    reader, writer = os.pipe()
+    transport, _ = await loop.connect_read_pipe(lambda: Fails("data_received"), os.fdopen(reader, "rb", 0))
+    os.write(writer, b"x")
+    while not seen:
+        await asyncio.sleep(0)
+    transport.close()
+    os.close(writer)
+    await settle()
+
+
+FAILURES = {name: fail_in_a_protocol(name) for name in (
+    "connection_made", "data_received", "eof_received", "pause_writing", "resume_writing", "connection_lost")}
+FAILURES |= {"callback": fail_in_a_callback, "datagram": fail_in_a_datagram_protocol, "pipe": fail_in_a_pipe_protocol}
+
+
+@pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
+async def test_exception_handler_runs_in_an_except_clause(loop, fail):
+    """logging.exception() there, say, tells what has happened."""
+    seen = []
+    loop.set_exception_handler(lambda loop, context: seen.append((context["exception"], sys.exc_info()[1])))
+    await fail(loop, seen)
+    ((given, handled),) = seen
+    assert type(given) is ZeroDivisionError and handled is given
+    assert sys.exc_info()[1] is None
+
+
+@pytest.mark.parametrize("fail", [fail_in_a_callback, fail_in_a_protocol("connection_lost")], ids=["callback", "protocol"])
+async def test_error_of_the_exception_handler_has_a_context(loop, logged, fail):
+    def handler(loop, context):
+        raise KeyError("in the handler")
+
+    loop.set_exception_handler(handler)
+    await fail(loop, logged.records)
+    (record,) = logged.records
+    assert type(record.exc_info[1]) is KeyError and type(record.exc_info[1].__context__) is ZeroDivisionError
+    logged.take()
