@@ -24,14 +24,38 @@ SocketTransport._start_tls_compatible = True
 SocketTransport._sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
 
+# what asyncio's transports call of a socket
+_STREAM_CALLS = ("recv", "recv_into", "send", "sendmsg", "shutdown")
+_DATAGRAM_CALLS = ("recvfrom", "send", "sendto")
+
+
+def _has_its_own(sock, calls):
+    """Whether sock's class, or sock itself, has changed one of these: what it does then is not what its fd would do."""
+    cls = type(sock)
+    return cls is not socket.socket and any(
+        getattr(cls, name, None) is not getattr(socket.socket, name) or name in getattr(sock, "__dict__", ()) for name in calls)
+
+
+def _given(context):
+    """As an argument for asyncio's methods, which take one since 3.15."""
+    return {} if context is None else {"context": context}
+
+
 class Transports:
-    """The loop's methods that make transports, and those that have to know about them."""
+    """The loop's methods that make transports, and those that have to know about them.
+
+    A socket that sends and receives in a way of its own (through a proxy, say) gets asyncio's transport, which calls it.
+    """
 
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
+        if _has_its_own(sock, _STREAM_CALLS):
+            return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **_given(context))
         self._ensure_fd_no_transport(sock)
         return SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None, context=None):
+        if _has_its_own(sock, _DATAGRAM_CALLS):
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra, **_given(context))
         self._ensure_fd_no_transport(sock)
         return DatagramTransport(self, sock, protocol, address, waiter, extra, context)
 
@@ -44,9 +68,8 @@ class Transports:
             wrap = _tls.server_wrap(self, sslcontext, ssl_handshake_timeout, ssl_shutdown_timeout) if sslcontext else None
             _core._Listener(self, sock, protocol_factory, server, backlog, context, wrap)
             return
-        options = {} if context is None else {"context": context}
         super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, ssl_handshake_timeout,
-                               ssl_shutdown_timeout, **options)
+                               ssl_shutdown_timeout, **_given(context))
 
     def _stop_serving(self, sock):
         listener = self._owner(sock) if sock.fileno() >= 0 else None
@@ -57,6 +80,11 @@ class Transports:
     def _make_ssl_transport(self, rawsock, protocol, sslcontext, waiter=None, *, server_side=False,
                             server_hostname=None, extra=None, server=None, ssl_handshake_timeout=None,
                             ssl_shutdown_timeout=None, context=None):
+        if _has_its_own(rawsock, _STREAM_CALLS):
+            return super()._make_ssl_transport(
+                rawsock, protocol, sslcontext, waiter, server_side=server_side, server_hostname=server_hostname, extra=extra,
+                server=server, ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout,
+                **_given(context))
         self._ensure_fd_no_transport(rawsock)
         transport = _tls.make_transport(
             self, protocol, sslcontext, waiter, server_side, server_hostname,
@@ -116,6 +144,8 @@ class Transports:
         return below._app_transport     # None if the connection was lost meanwhile, as on asyncio since 3.12
 
     async def _sendfile_native(self, transp, file, offset, count):
+        if not isinstance(transp, (SocketTransport, SSLTransport)):
+            return await super()._sendfile_native(transp, file, offset, count)      # asyncio's, see above
         if isinstance(transp, SSLTransport):
             below = transp._begin_sendfile()
             try:

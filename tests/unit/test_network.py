@@ -396,3 +396,92 @@ async def test_error_of_the_exception_handler_has_a_context(loop, logged, fail):
     (record,) = logged.records
     assert type(record.exc_info[1]) is KeyError and type(record.exc_info[1].__context__) is ZeroDivisionError
     logged.take()
+
+
+class Reversing(socket.socket):
+    """What comes in and goes out through it is turned round."""
+
+    def recv(self, *args):
+        return super().recv(*args)[::-1]
+
+    def recv_into(self, buffer, *args):
+        data = self.recv(len(buffer))
+        buffer[:len(data)] = data
+        return len(data)
+
+    def send(self, data, *args):
+        return super().send(bytes(data)[::-1], *args)
+
+    def sendmsg(self, buffers, *args):
+        return self.send(b"".join(buffers))
+
+    def recvfrom(self, *args):
+        data, address = super().recvfrom(*args)
+        return data[::-1], address
+
+    def sendto(self, data, *args):
+        return super().sendto(bytes(data)[::-1], *args)
+
+
+def reversing_pair():
+    left, right = socket.socketpair()
+    right.setblocking(False)
+    return Reversing(fileno=left.detach()), right
+
+
+async def test_socket_with_methods_of_its_own(loop, tmp_path):
+    """They are called, and not its fd read and written behind its back."""
+    left, right = reversing_pair()
+    reader, writer = await asyncio.open_connection(sock=left)
+    await loop.sock_sendall(right, b"abc")
+    assert await reader.read(10) == b"cba"
+    writer.write(b"def")
+    writer.writelines([b"gh", b"i"])
+    assert await loop.sock_recv(right, 10) == b"fedihg"
+    (tmp_path / "file").write_bytes(MEGABYTE)
+    with open(tmp_path / "file", "rb") as file:
+        sending = loop.create_task(loop.sendfile(writer.transport, file))
+        size = 0
+        while size < len(MEGABYTE):
+            size += len(await loop.sock_recv(right, len(MEGABYTE)))
+        assert await sending == len(MEGABYTE)
+    writer.close()
+    await writer.wait_closed()
+    right.close()
+
+
+async def test_socket_with_a_method_of_its_own(loop):
+    class Counting(socket.socket):
+        pass
+
+    left, right = socket.socketpair()
+    left = Counting(fileno=left.detach())
+    sent = []
+    left.send = lambda data: sent.append(data) or len(data)
+    transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, left)
+    transport.write(b"abc")
+    await settle()
+    assert sent == [b"abc"]
+    transport.close()
+    await settle()
+    right.close()
+
+
+async def test_datagram_socket_with_methods_of_its_own(loop):
+    received = asyncio.Queue()
+
+    class Protocol(asyncio.DatagramProtocol):
+        def datagram_received(self, data, address):
+            received.put_nowait((data, address))
+
+    sock = Reversing(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    transport, _ = await loop.create_datagram_endpoint(Protocol, sock=sock)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.sendto(b"abc", sock.getsockname())
+        assert await received.get() == (b"cba", peer.getsockname())
+        transport.sendto(b"def", peer.getsockname())
+        assert peer.recv(10) == b"fed"
+    transport.close()
+    await settle()
