@@ -170,6 +170,12 @@ coro_ended(AfCoro *c, PySendResult how, PyObject **result)
     return how;
 }
 
+static PyObject *
+coro_am_await(AfCoro *c)
+{
+    return af_park_await_coro((PyObject *)c, c->stage == CORO_STARTED);
+}
+
 static PySendResult
 coro_am_send(AfCoro *c, PyObject *arg, PyObject **result)
 {
@@ -321,7 +327,7 @@ static PyType_Slot coro_slots[] = {
     {Py_tp_traverse, coro_tp_traverse},
     {Py_tp_clear, coro_tp_clear},
     {Py_tp_repr, coro_tp_repr},
-    {Py_am_await, PyObject_SelfIter},
+    {Py_am_await, coro_am_await},
     {Py_am_send, coro_am_send},
     {Py_tp_methods, coro_methods},
     {Py_tp_getset, coro_getset},

@@ -7,6 +7,8 @@ import socket
 import sys
 
 import pytest
+
+import asyncfast
 from _turns import settle
 
 MEGABYTE = bytes(range(256)) * 4096
@@ -485,3 +487,32 @@ async def test_datagram_socket_with_methods_of_its_own(loop):
         assert peer.recv(10) == b"fed"
     transport.close()
     await settle()
+
+
+async def awaited_twice(coroutine, send):
+    """It is refused who comes second; the first goes on waiting, and is given what comes."""
+    first = asyncio.ensure_future(coroutine)
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+        await coroutine
+    send(b"x")
+    assert await first == b"x"
+
+
+async def test_operation_awaited_twice(loop):
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    await awaited_twice(loop.sock_recv(left, 1), right.send)
+    left.close()
+    right.close()
+
+
+@pytest.mark.parametrize("module", [asyncio, asyncfast])
+async def test_read_awaited_twice(loop, module):
+    left, right = socket.socketpair()
+    reader, writer = await module.open_connection(sock=left)
+    for _ in range(3):
+        await awaited_twice(reader.read(1), right.send)
+    writer.close()
+    await writer.wait_closed()
+    right.close()
