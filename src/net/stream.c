@@ -690,5 +690,9 @@ AF_API int
 af_stream_setup(PyObject *module, AfState *st)
 {
     st->StreamType = af_transport_type(module, "Transport", &stream_spec);
-    return st->StreamType == NULL ? -1 : PyModule_AddObjectRef(module, "SocketTransport", (PyObject *)st->StreamType);
+    st->get_extra_info = PyObject_GetAttr(st->asyncio_BaseTransport, st->str_get_extra_info);
+    if (st->StreamType == NULL || st->get_extra_info == NULL) {
+        return -1;
+    }
+    return PyModule_AddObjectRef(module, "SocketTransport", (PyObject *)st->StreamType);
 }

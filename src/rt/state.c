@@ -93,14 +93,14 @@ af_call_hook(AfState *st, const char *name, const char *format, ...)
 AF_API int
 af_call_hook_handling(AfState *st, PyObject *exc, const char *name, const char *format, ...)
 {
-    _PyErr_StackItem *handled = PyThreadState_Get()->exc_info;
-    PyObject *before = handled->exc_value;
-    handled->exc_value = Py_NewRef(exc);
+    PyObject *before = PyErr_GetHandledException();
+    PyErr_SetHandledException(exc);
     va_list va;
     va_start(va, format);
     PyObject *res = state_call(st->hooks, name, format, va);
     va_end(va);
-    Py_XSETREF(handled->exc_value, before);
+    PyErr_SetHandledException(before);
+    Py_XDECREF(before);
     Py_XDECREF(res);
     return res == NULL ? -1 : 0;
 }

@@ -84,6 +84,8 @@ typedef struct AfState {
     PyObject *asyncio_Future;
     PyObject *asyncio_Task;
     PyObject *asyncio_awaited_by;       /* 3.14+: the descriptor of Future._asyncio_awaited_by; NULL if ours has another base */
+    PyObject *asyncio_BaseTransport;
+    PyObject *get_extra_info;           /* of that, as it was on import */
     PyObject *asyncio_StreamReader;
     PyObject *asyncio_StreamReaderProtocol;
     PyObject *asyncio_StreamWriter;
@@ -151,6 +153,7 @@ typedef struct AfState {
     PyObject *str_eof_received;
     PyObject *str_error_received;
     PyObject *str_get_buffer;
+    PyObject *str_get_extra_info;
     PyObject *str_pause_writing;
     PyObject *str_pending;
     PyObject *str_read;

@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import sys
+import unittest.mock
 
 import pytest
 
@@ -287,6 +288,29 @@ async def test_factory_that_makes_no_protocol(loop, make, protocol):
     """Whoever connects hears of it."""
     with pytest.raises(AttributeError, match="has no attribute 'connection_made'"):
         await make(loop, lambda: protocol)
+
+
+async def test_extra_info_that_a_program_has_patched(loop, monkeypatch):
+    """On asyncio's class, as tests of programs do."""
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    transport, port = writer.transport, server.sockets[0].getsockname()[1]
+    calls, original = [], asyncio.BaseTransport.get_extra_info
+    monkeypatch.setattr(asyncio.BaseTransport, "get_extra_info",
+                        lambda self, *args: calls.append((self, args)) or original(self, *args))
+    assert transport.get_extra_info("peername") == ("127.0.0.1", port)
+    assert writer.get_extra_info("socket", 5).getpeername() == ("127.0.0.1", port)
+    assert calls == [(transport, ("peername",)), (transport, ("socket", 5))]
+    mock = unittest.mock.Mock(return_value="mine")
+    monkeypatch.setattr(asyncio.BaseTransport, "get_extra_info", mock)
+    assert transport.get_extra_info("peername", default=4) == "mine"
+    mock.assert_called_once_with("peername", default=4)
+    monkeypatch.undo()
+    assert transport.get_extra_info("nothing", default=4) == 4
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_arguments_by_name(loop):
