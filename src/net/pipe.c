@@ -14,6 +14,7 @@
 #include "net/backlog.h"
 #include "net/data.h"
 #include "net/reading.h"
+#include "rt/args.h"
 
 #include <sys/stat.h>
 #include <unistd.h>

@@ -13,6 +13,7 @@
 #include "net/data.h"
 #include "net/feed.h"
 #include "net/reading.h"
+#include "rt/args.h"
 
 #include <sys/socket.h>
 

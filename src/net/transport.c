@@ -8,6 +8,7 @@
 #include "net/address.h"
 #include "net/asyncstream.h"
 #include "net/feed.h"
+#include "rt/args.h"
 
 #include <netinet/tcp.h>
 
