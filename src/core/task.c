@@ -844,10 +844,14 @@ task_cancel(AfTask *t, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
         int rc;
         Py_INCREF(waited);
         if (af_park_is(t->fut.st, waited)) {
-            if (((AfPark *)waited)->waiting) {
+            AfPark *park = (AfPark *)waited;
+            if (park->waiting) {
                 Py_XSETREF(t->fut.cancel_msg, msg == NULL || msg == Py_None ? NULL : Py_NewRef(msg));
             }
-            rc = af_park_cancel((AfPark *)waited);
+            else if (park->cancelled) {
+                msg = t->fut.cancel_msg;        /* it raises what it was cancelled with first, as a future does */
+            }
+            rc = af_park_cancel(park);
         }
         else {
             rc = task_cancel_waited(t, waited, msg);

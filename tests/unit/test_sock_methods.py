@@ -183,6 +183,16 @@ async def test_cancelled_loses_nothing(loop, pair):
     assert await loop.sock_recv(left, 100) == b"data"
 
 
+async def test_cancelled_twice_before_it_runs(loop, pair):
+    """What it raises says why it was cancelled first."""
+    task = loop.create_task(loop.sock_recv(pair[0], 10))
+    await asyncio.sleep(0)
+    assert task.cancel("first") and task.cancel("second")
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert caught.value.args == ("first",) and task.cancelling() == 2
+
+
 @pytest.mark.only_asyncfast
 @pytest.mark.kinds("asyncfast")
 async def test_cancelled_after_the_data_came(loop, pair):
