@@ -51,7 +51,7 @@ _FORMAT_TAKES_DEBUG = "debug" in format_helpers._format_callback_source.__code__
 
 
 class _Watched:
-    """Stands where the inherited transports look for a selector: what their repr asks of it, and close()."""
+    """Stands where asyncio's loop has its selector: what the repr of inherited transports asks of it, select() and close()."""
 
     def __init__(self, loop):
         self._loop = weakref.ref(loop)
@@ -62,6 +62,22 @@ class _Watched:
         if not watched:
             raise KeyError(f"{fileobj!r} is not registered")
         return selectors.SelectorKey(fileobj, fileobj, watched, None)
+
+    def select(self, timeout=None):
+        """A turn of the loop that waits no longer than timeout; there is nothing left to do for who asks.
+
+        Programs that put a _run_once() of their own in the loop's place, so that it can run within itself, ask for this.
+        """
+        loop = self._loop()
+        if timeout is None:
+            _core.Loop._run_once(loop)
+        else:
+            waited = loop.call_later(timeout, lambda: None)
+            try:
+                _core.Loop._run_once(loop)
+            finally:
+                waited.cancel()
+        return []
 
     def close(self):
         """Nothing to close: the poller is the loop's own."""

@@ -818,6 +818,12 @@ loop_run_entries(AfLoop *loop, size_t todo)
             if (PyErr_CheckSignals() < 0) {
                 return -1;
             }
+            if (todo > af_ring_len(&loop->ready)) {     /* a turn within the last entry has run them */
+                todo = af_ring_len(&loop->ready);
+                if (todo == 0) {
+                    break;
+                }
+            }
         }
         if (todo > LOOP_AHEAD) {
             const char *later = (const char *)(af_ring_at(&loop->ready, LOOP_AHEAD) & ~(uintptr_t)AF_ENTRY_BITS);
@@ -872,35 +878,72 @@ loop_turn(AfLoop *loop)
     return rc;
 }
 
-static PyObject *
-loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+/* What an entry is in the middle of, while a turn runs within it: some programs change the loop so that it can. */
+typedef struct {
+    PyObject *current;
+    struct AfTask *stepping;
+    af_context_aside context;
+    char in_entry;
+} loop_aside;
+
+static int
+loop_set_aside(AfLoop *loop, loop_aside *aside)
 {
-    af_awaitval_mark mark;
-    int rc;
-    af_awaitval_enter(loop->st, loop->await_values, &mark);
+    *aside = (loop_aside){Py_XNewRef(loop->told_current), loop->stepping, af_context_set_aside(loop), loop->in_entry};
     loop->st->stepping = NULL;
-    af_loop_poll_next(loop);        /* programs count on stop(); run_forever() */
-    loop->signal_check = LOOP_SIGNAL_STEP;
-    if (loop->busy.thread != loop->thread) {
-        af_busy_init(&loop->busy, loop->thread);
+    loop->stepping = NULL;
+    loop->in_entry = 0;
+    if (loop->next_task != NULL) {      /* what the entry has left for its end comes now */
+        PyObject *task = loop->next_task;
+        loop->next_task = NULL;
+        if (af_loop_push_steal(loop, task, AF_ENTRY_TASK) < 0) {
+            return -1;
+        }
     }
-    Py_INCREF(loop);
-    af_context_aside aside = af_context_set_aside(loop);    /* it may be run from inside itself */
-    do {
-        rc = loop_turn(loop);
-    } while (rc == 0 && !loop->stopping);
-    loop->st->stepping = NULL;
-    af_context_take_back(loop, aside);
-    af_awaitval_leave(&mark);
-    if (loop->told_current != NULL) {
+    return loop->held == NULL ? 0 : loop_flush_held(loop, 0);
+}
+
+static void
+loop_take_back(AfLoop *loop, loop_aside *aside)
+{
+    af_context_take_back(loop, aside->context);
+    loop->stepping = aside->stepping;
+    loop->st->stepping = aside->stepping == NULL ? NULL : loop;
+    loop->in_entry = aside->in_entry;
+    loop->signal_check = 1;         /* the turn around this one counts anew what is left for it */
+    if (loop->told_current != aside->current) {
         PyObject *raised = PyErr_GetRaisedException();
-        if (af_loop_no_current(loop) < 0) {
+        if (af_loop_tell_current(loop, aside->current) < 0) {
             PyErr_WriteUnraisable((PyObject *)loop);
         }
         if (raised != NULL) {
             PyErr_SetRaisedException(raised);
         }
     }
+    Py_XDECREF(aside->current);
+}
+
+static PyObject *
+loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
+{
+    af_awaitval_mark mark;
+    loop_aside aside;
+    af_awaitval_enter(loop->st, loop->await_values, &mark);
+    af_loop_poll_next(loop);        /* programs count on stop(); run_forever() */
+    loop->signal_check = LOOP_SIGNAL_STEP;
+    if (loop->busy.thread != loop->thread) {
+        af_busy_init(&loop->busy, loop->thread);
+    }
+    Py_INCREF(loop);
+    int rc = loop_set_aside(loop, &aside);
+    while (rc == 0) {
+        rc = loop_turn(loop);
+        if (loop->stopping) {
+            break;
+        }
+    }
+    loop_take_back(loop, &aside);
+    af_awaitval_leave(&mark);
     Py_DECREF(loop);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
@@ -908,12 +951,15 @@ loop_run(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 static PyObject *
 loop_run_once(AfLoop *loop, PyObject *Py_UNUSED(ignored))
 {
-    af_context_aside aside = af_context_set_aside(loop);
-    int rc = loop_turn(loop);
-    af_context_take_back(loop, aside);
+    loop_aside aside;
+    int rc = loop_set_aside(loop, &aside);
     if (rc == 0) {
         rc = af_loop_no_current(loop);
     }
+    if (rc == 0) {
+        rc = loop_turn(loop);
+    }
+    loop_take_back(loop, &aside);
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
