@@ -18,7 +18,7 @@ WHY_BUSY_POLL = "where it is measured to cost hardly more than sleeping, or less
 
 def show():
     """Print each fact as a ``name: value`` line."""
-    loop = asyncfast.new_event_loop()
+    loop = asyncfast.new_event_loop(tls="portable")     # which there always is: tls() says what is wrong with another
     backend, timers, busy_poll = loop.backend, loop.timer_backend, loop._busy_poll
     loop.close()
     facts = {
@@ -41,7 +41,9 @@ def tls():
     """Say which engine makes the records of TLS, and why if it is not the one made for it."""
     try:
         from asyncfast import _tls
-        return f"{_tls.choose_engine(None)} ({_tls.why_not_direct() or _tls.WHY_ENGINE})"
+        engine = _tls.choose_engine(None)
+        why = _tls.why_not_direct() or ("ASYNCFAST_TLS" if engine == "portable" else _tls.WHY_ENGINE)
+        return f"{engine} ({why})"
     except (ValueError, RuntimeError) as error:
         return f"no ({error})"
 
@@ -61,7 +63,7 @@ def awaits_values(**options):
     async def probe():
         return await 1  # noqa: an int, on purpose
 
-    with asyncio.Runner(loop_factory=functools.partial(asyncfast.new_event_loop, **options)) as runner:
+    with asyncio.Runner(loop_factory=functools.partial(asyncfast.new_event_loop, tls="portable", **options)) as runner:
         try:
             return runner.run(probe()) == 1
         except TypeError:

@@ -330,6 +330,18 @@ class TestInfo:
     def test_says_what_an_option_turns_on(self, here):
         assert "await values: on\n" in here.fast("--await-values", "info")[0]
 
+    def test_says_why_it_is_this_tls(self, here):
+        def says(**env):
+            out, err, status = here.fast("info", env=env)
+            assert (err, status) == ("", 0)
+            return next(line for line in out.splitlines() if line.startswith("TLS: "))
+
+        best, asked = says(), says(ASYNCFAST_TLS="portable")
+        assert asked == (best if "portable" in best else "TLS: portable (ASYNCFAST_TLS)")
+        direct = says(ASYNCFAST_TLS="direct")
+        assert direct == best if "direct (" in best else direct.startswith("TLS: no (the direct TLS engine cannot be used: ")
+        assert says(ASYNCFAST_TLS="fast") == "TLS: no (tls should be one of 'direct', 'portable' or None, got 'fast')"
+
     def test_leaves_a_file_of_that_name_reachable(self, here):
         here("info", "print('the file')")
         assert here.fast("./info") == ("the file\n", "", 0)
