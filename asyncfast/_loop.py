@@ -34,7 +34,7 @@ BASE_HOOKS = {
     "BaseEventLoop": (
         "__del__", "__init__", "_asyncgen_finalizer_hook", "_asyncgen_firstiter_hook", "_check_callback",
         "_check_closed", "_check_running", "_check_thread", "_set_coroutine_origin_tracking", "_run_once",
-        "_write_to_self", "_add_callback", "close", "create_task", "run_until_complete", "set_debug",
+        "_write_to_self", "_add_callback", "call_later", "close", "create_task", "run_until_complete", "set_debug",
         "set_task_factory", "shutdown_asyncgens",
     ),
     "SelectorEventLoop": (
@@ -212,6 +212,7 @@ def run(main, *, debug=None, loop_factory=None, await_values=None, fast_streams=
 
 # -- called from C (the hooks of _core)
 
+call_later = base_events.BaseEventLoop.call_later
 create_task = base_events.BaseEventLoop.create_task
 sock_accept = asyncio.SelectorEventLoop.sock_accept
 sock_connect = asyncio.SelectorEventLoop.sock_connect

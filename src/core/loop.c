@@ -390,6 +390,9 @@ loop_call_timer(AfLoop *loop, double when, PyObject *const *args, Py_ssize_t nar
 static PyObject *
 loop_call_later(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    if (af_unlikely(loop->custom_at)) {
+        return af_loop_inherited(loop, "call_later", args, nargs, kwnames);
+    }
     loop_call c = {.method = "call_later", .first = "delay", .args = args, .nargs = nargs};
     if (loop_parse_call(loop, &c, kwnames) < 0) {
         return NULL;
@@ -1062,14 +1065,17 @@ loop_get_timer_backend(AfLoop *loop, void *Py_UNUSED(closure))
     return PyUnicode_FromString(af_poll_timer_name(&loop->poll));
 }
 
-/* An instance may get a call_soon or a time of its own (tests, instrumentation): then ours is no longer taken for
-   granted. */
+/* An instance may get a call_soon, a call_at or a time of its own (tests, instrumentation): then ours is no longer taken
+   for granted. */
 static int
 loop_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
     AfLoop *loop = (AfLoop *)self;
     if (PyUnicode_CompareWithASCIIString(name, "call_soon") == 0) {
         loop->fast_soon = 0;
+    }
+    else if (PyUnicode_CompareWithASCIIString(name, "call_at") == 0) {
+        loop->custom_at = 1;
     }
     else if (PyUnicode_CompareWithASCIIString(name, "time") == 0) {
         loop->custom_time = 1;
@@ -1106,12 +1112,14 @@ loop_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
     af_heap_init(&loop->timers);
     af_list_init(&loop->tasks);
     af_list_append(&st->loops, &loop->link);
-    int soon = loop_method_is_ours(loop, "call_soon"), time = loop_method_is_ours(loop, "time");
-    if (soon < 0 || time < 0) {
+    int soon = loop_method_is_ours(loop, "call_soon"), at = loop_method_is_ours(loop, "call_at");
+    int time = loop_method_is_ours(loop, "time");
+    if (soon < 0 || at < 0 || time < 0) {
         Py_DECREF(loop);
         return NULL;
     }
     loop->fast_soon = (char)soon;
+    loop->custom_at = !at;
     loop->custom_time = !time;
     loop->batch = AF_POLL_BATCH;
     loop->busy.on = 1;

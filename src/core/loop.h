@@ -62,6 +62,7 @@ typedef struct AfLoop {
     uint64_t polled_ticks;      /* af_ticks() then */
     unsigned signal_check;      /* callbacks until signals are looked at */
     char fast_soon;             /* call_soon is ours and not overridden: rooms may push on the ring directly */
+    char custom_at;             /* call_at() is not ours: call_later() goes through it, as asyncio's does */
     char custom_time;           /* time() is not ours: ask it */
     char debug, closed, stopping, await_values;
 

@@ -115,6 +115,35 @@ def test_a_subclass_is_asked(kind, logged):
     assert seen == [ZeroDivisionError] and len(made) == 1
 
 
+@pytest.mark.parametrize("whose", ["class", "instance"])
+def test_call_later_goes_through_call_at(kind, whose):
+    """As virtual clocks and instrumentation have it."""
+    seen = []
+
+    def seeing(call_at):
+        def method(*args, **kwargs):
+            seen.append(args[-2:])
+            return call_at(*args, **kwargs)
+        return method
+
+    cls = type(make(kind))
+    if whose == "class":
+        cls = type("Loop", (cls,), {"call_at": seeing(cls.call_at)})
+    loop = cls()
+    if whose == "instance":
+        loop.call_at = seeing(loop.call_at)
+    calls = []
+    handle = loop.call_later(0, calls.append, 1)
+    assert isinstance(handle, asyncio.TimerHandle)
+    with pytest.raises(TypeError, match="delay must not be None"):
+        loop.call_later(None, calls.append, 2)
+    while not calls:
+        turn(loop)
+    loop.run_until_complete(asyncio.sleep(0.001))
+    assert seen[0] == (calls.append, 1) and len(seen) == 2 and calls == [1]
+    loop.close()
+
+
 def make(kind):
     loop = kind.new_event_loop()
     loop.close()
