@@ -1059,8 +1059,8 @@ task_tp_finalize(PyObject *self)
     }
     if (t->fut.state == AF_PENDING && t->fut.log_destroy) {
         PyObject *raised = PyErr_GetRaisedException();
-        PyObject *context = Py_BuildValue("{s:O,s:s}", "task", self, "message",
-                                          "Task was destroyed but it is pending!");
+        PyObject *context = Py_BuildValue("{s:s,s:O}", "message", "Task was destroyed but it is pending!",
+                                          "task", self);
         if (context == NULL ||
             (t->fut.source_tb != NULL && PyDict_SetItemString(context, "source_traceback", t->fut.source_tb) < 0) ||
             af_loop_call_exception_handler(t->fut.st, t->fut.loop, context) < 0) {

@@ -1256,7 +1256,7 @@ def test_destroyed_but_pending(loop, kind, logged):
     assert any(line.startswith("task: <") and "main()" in line for line in message.splitlines()), text
 
 
-def test_destroyed_but_pending_goes_to_the_handler(loop, errors):
+def test_destroyed_but_pending_goes_to_the_handler(loop, Task, errors):
     task = loop.create_task(forever())
     turn(loop)
     loop.close()
@@ -1264,6 +1264,8 @@ def test_destroyed_but_pending_goes_to_the_handler(loop, errors):
     gc.collect()
     (context,) = errors
     assert context["message"] == "Task was destroyed but it is pending!" and asyncio.isfuture(context["task"])
+    # the order shows where a handler fails and all is logged
+    assert list(context)[:2] == ["message", "task"] or Task is asyncio.tasks._PyTask
 
 
 def test_destroyed_before_the_first_step(loop, errors):
