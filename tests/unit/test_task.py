@@ -4,7 +4,6 @@ import asyncio
 import collections.abc
 import contextvars
 import gc
-import io
 import re
 import sys
 import traceback
@@ -14,6 +13,7 @@ import weakref
 import pytest
 
 import asyncfast
+from _coroutines import CoroutineLike, fail, forever, generator, generator_coroutine, give
 from _turns import turn
 
 pytestmark = pytest.mark.every_task
@@ -24,21 +24,6 @@ VAR = contextvars.ContextVar("VAR", default="default")
 def turns(loop, count=5):
     for _ in range(count):
         turn(loop)
-
-
-async def give(value, steps=1):
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    return value
-
-
-async def fail(error):
-    await asyncio.sleep(0)
-    raise error
-
-
-async def forever():
-    await asyncio.get_running_loop().create_future()
 
 
 # -- what a task is
@@ -510,55 +495,12 @@ async def test_cancel_in_another_thread_s_name(loop):
 # -- what a coroutine may be
 
 @types.coroutine
-def generator(value):
-    yield
-    return value
-
-
-async def generator_coroutine(value):
-    return await generator(value)
-
-
-@types.coroutine
 def bare(thing):
     return (yield thing)
 
 
 async def raw(thing):
     return await bare(thing)
-
-
-class CoroutineLike:
-    """What Cython's coroutines and other extensions' look like: methods, no generator."""
-
-    def __init__(self, steps=2, value="value"):
-        self.steps, self.value, self.closed, self.thrown = steps, value, False, []
-
-    def send(self, value):
-        assert value is None
-        self.steps -= 1
-        if self.steps < 0:
-            raise StopIteration(self.value)
-
-    def throw(self, exc, value=None, tb=None):
-        self.thrown.append(exc)
-        raise exc
-
-    def close(self):
-        self.closed = True
-
-    def __await__(self):
-        return self
-
-    __iter__ = __await__
-
-    def __next__(self):
-        return self.send(None)
-
-    cr_frame = cr_code = gi_frame = None
-
-
-collections.abc.Coroutine.register(CoroutineLike)
 
 
 async def test_generator_based(loop):
@@ -1356,126 +1298,6 @@ def test_subclass(loop, Task):
     assert loop.run_until_complete(main()) == "done"
     assert "cancel" in calls and "add_done_callback" in calls
     loop.set_task_factory(None)
-
-
-# -- repr and stacks
-
-@NATIVE
-def test_repr(loop, Task, oracle, outcome, logged):
-    def number(text):
-        # debug mode, where a future was made: create_future()'s own line on asyncio, its caller's on a loop in C
-        text = re.sub(r"(<Future [^>]*created at )[^>\s]+", r"\1LINE", text)
-        return re.sub(r"Task-\d+", "Task-N", text)
-
-    async def waits(what):
-        await what
-
-    def texts(cls, loop):
-        result = []
-        future = loop.create_future()
-        task = cls(waits(future), loop=loop)
-        result.append(repr(task))
-        turn(loop)
-        result.append(repr(task))
-        task.add_done_callback(print)
-        task.add_done_callback(texts)
-        result.append(repr(task))
-        task.cancel()
-        result.append(repr(task))
-        turns(loop)
-        result.append(repr(task))
-        named = cls(give("result"), loop=loop, name="named")
-        turns(loop)
-        result.append(repr(named))
-        bad = cls(fail(KeyError("k")), loop=loop, name="bad")
-        turns(loop)
-        bad.exception()
-        result.append(repr(bad))
-        generator = cls(generator_coroutine(1), loop=loop, name="g")
-        result.append(repr(generator))
-        turns(loop)
-        result.append(repr(generator))
-        must = cls(cancels(), loop=loop, name="must")
-        turns(loop)
-        must.remove_done_callback(print)
-        return [number(outcome(str, text)) for text in result + reprs]
-
-    async def cancels():
-        asyncio.current_task().cancel()
-        reprs.append(repr(asyncio.current_task()))
-
-    results = []
-    for cls, each in ((Task, loop), (asyncio.Task, oracle)):
-        reprs = []
-        results.append(texts(cls, each))
-    logged.take()
-    for ours, theirs in zip(*results):
-        assert ours == theirs
-
-
-@NATIVE
-@pytest.mark.parametrize("coro", [CoroutineLike, lambda: generator_coroutine(1)], ids=["coroutine-like", "generator"])
-def test_repr_of_odd_coroutines(loop, Task, oracle, outcome, coro):
-    def texts(cls, loop):
-        task = cls(coro(), loop=loop, name="n")
-        result = [outcome(repr, task)]
-        turns(loop)
-        return result + [outcome(repr, task)]
-
-    ours, theirs = (texts(*each) for each in ((Task, loop), (asyncio.Task, oracle)))
-    assert ours == theirs
-
-
-@pytest.mark.parametrize("limit", [None, 1, 2, 100])
-async def test_get_stack(loop, limit):
-    async def inner():
-        await forever()
-
-    async def outer():
-        await inner()
-
-    task = loop.create_task(outer())
-    [frame] = task.get_stack(limit=limit)
-    assert frame.f_code.co_name == "outer"
-    await asyncio.sleep(0)
-    assert [frame.f_code.co_name for frame in task.get_stack(limit=limit)] == ["outer"]
-    buffer = io.StringIO()
-    assert task.print_stack(limit=limit, file=buffer) is None
-    lines = buffer.getvalue().splitlines()
-    assert lines[0].startswith("Stack for <") and lines[1].endswith(", in outer") and lines[2] == "    await inner()"
-    task.cancel()
-    await asyncio.wait([task])
-    assert task.get_stack() == [] or task.get_stack()[-1].f_code.co_name == "forever"
-
-
-async def test_get_stack_of_the_current_task(loop):
-    def names():
-        return [frame.f_code.co_name for frame in asyncio.current_task().get_stack()]
-
-    assert names()[-1] == "test_get_stack_of_the_current_task"
-
-
-async def test_get_stack_of_a_failed_task(loop):
-    async def outer():
-        await fail(KeyError("k"))
-
-    task = loop.create_task(outer())
-    await asyncio.wait([task])
-    assert [frame.f_code.co_name for frame in task.get_stack()][-2:] == ["outer", "fail"]
-    assert len(task.get_stack(limit=1)) == 1
-    buffer = io.StringIO()
-    task.print_stack(file=buffer)
-    assert buffer.getvalue().startswith("Traceback for <") and "KeyError" in buffer.getvalue()
-    assert isinstance(task.exception(), KeyError)
-
-
-async def test_get_stack_of_a_finished_task(loop):
-    task = loop.create_task(give(1))
-    await task
-    assert task.get_stack() == []
-    buffer = io.StringIO()
-    task.print_stack(file=buffer)
-    assert buffer.getvalue().startswith("No stack for <")
 
 
 # -- many
