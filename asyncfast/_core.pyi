@@ -51,6 +51,8 @@ class SocketTransport(asyncio.Transport):
     ) -> None: ...
 
 class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
+    max_size: int
+
     def __init__(
         self,
         loop: Loop,
@@ -65,6 +67,7 @@ class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
 
 class ReadPipeTransport(asyncio.ReadTransport):
     max_size: int
+
     def __init__(
         self,
         loop: Loop,

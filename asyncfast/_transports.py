@@ -15,10 +15,10 @@ from . import _core, _tls
 from ._tls import SSLTransport
 
 SocketTransport = _core.SocketTransport
-SocketTransport.max_size = 256 * 1024      # asyncio's name for how much is read at once
 DatagramTransport = _core.DatagramTransport
 ReadPipeTransport = _core.ReadPipeTransport
-ReadPipeTransport.max_size = 256 * 1024
+for _reads in (SocketTransport, DatagramTransport, ReadPipeTransport):
+    _reads.max_size = 256 * 1024        # asyncio's name for how much is read at once
 WritePipeTransport = _core.WritePipeTransport
 SocketTransport._start_tls_compatible = True
 SocketTransport._sendfile_compatible = constants._SendfileMode.TRY_NATIVE

@@ -414,7 +414,7 @@ def test_sizes(both, family, connected, size):
         if size or SENDS_EMPTY:
             assert endpoint.read() == [data[:size]]
         assert endpoint.protocol.got == [data[:size]]
-        return endpoint.facts()
+        return endpoint.transport.max_size, endpoint.facts()
 
     both(play)
 
