@@ -164,14 +164,18 @@ class Loop(_core.Loop, Transports, Processes, asyncio.SelectorEventLoop):
         """
         if threading.current_thread() is not threading.main_thread():
             return
+        ours = self._csock.fileno()
         try:
-            before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+            before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         except ValueError:          # a subinterpreter
             return
+        if before not in (-1, ours):
+            try:
+                signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+                return
+            except (OSError, ValueError):
+                before = -1         # closed by whoever set it: nobody waits for what is written there
         self._wakeup_fd_before = before
-        if before not in (-1, self._csock.fileno()):
-            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
-            self._wakeup_fd_before = None
 
     def _unwatch_signals(self):
         before, self._wakeup_fd_before = self._wakeup_fd_before, None

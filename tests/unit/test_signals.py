@@ -347,3 +347,24 @@ def test_wakeup_fd_of_somebody_else_is_given_back(loop):
         signal.set_wakeup_fd(right.fileno(), warn_on_full_buffer=False)
         loop.run_until_complete(asyncio.sleep(0))
         assert signal.set_wakeup_fd(-1) == right.fileno()
+
+
+@pytest.mark.parametrize("kind_of_fd", ["closed", "blocking"])
+def test_wakeup_fd_that_somebody_has_forgotten(loop, kind_of_fd):
+    """It is nobody's, and signals end the poll as ever."""
+    import socket
+    left, right = socket.socketpair()
+    with left:
+        right.setblocking(False)
+        signal.set_wakeup_fd(right.fileno(), warn_on_full_buffer=False)
+        if kind_of_fd == "closed":
+            right.close()
+        else:
+            right.setblocking(True)
+        try:
+            loop.run_until_complete(asyncio.sleep(0))
+            test_handler_wakes_an_idle_loop(loop)
+        finally:
+            found = signal.set_wakeup_fd(-1)
+    right.close()
+    assert found == -1
