@@ -209,7 +209,6 @@ static PyType_Slot chanop_slots[] = {
     {Py_tp_traverse, chanop_tp_traverse},
     {Py_tp_clear, chanop_tp_clear},
     {Py_tp_repr, chanop_tp_repr},
-    {Py_am_await, PyObject_SelfIter},
     {Py_am_send, chanop_am_send},
     {Py_tp_methods, chanop_methods},
     {Py_tp_getset, chanop_getset},

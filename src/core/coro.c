@@ -173,7 +173,7 @@ coro_ended(AfCoro *c, PySendResult how, PyObject **result)
 static PyObject *
 coro_am_await(AfCoro *c)
 {
-    return af_park_await_coro((PyObject *)c, c->stage == CORO_STARTED);
+    return af_park_await(&c->park, c->stage == CORO_STARTED);   /* for a future, maybe, or another coroutine */
 }
 
 static PySendResult

@@ -152,6 +152,12 @@ park_go_on(AfPark *p, PyObject *arg, PyObject **result)
 }
 
 static PyObject *
+park_am_await(AfPark *p)
+{
+    return af_park_await(p, p->begun);
+}
+
+static PyObject *
 park_send(AfPark *p, PyObject *arg)
 {
     PyObject *result;
@@ -290,6 +296,7 @@ static PyType_Slot park_slots[] = {
     {Py_tp_traverse, af_park_traverse},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, park_tp_iternext},
+    {Py_am_await, park_am_await},
     {Py_tp_methods, park_methods},
     {Py_tp_getset, park_getset},
     {0, NULL},

@@ -58,15 +58,15 @@ af_park_outcome(const AfPark *p)
     return af_likely(!p->waiting && !p->cancelled) ? 0 : af_park_raise(p);
 }
 
-/* `await` of what passes for a coroutine: while it waits for somebody nobody else can, or both would be lost. */
+/* `await` of it, as of a coroutine: while it waits for somebody nobody else can, or both would be lost. */
 static inline PyObject *
-af_park_await_coro(PyObject *coro, int suspended)
+af_park_await(AfPark *p, int suspended)
 {
     if (af_unlikely(suspended)) {
         PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
         return NULL;
     }
-    return Py_NewRef(coro);
+    return Py_NewRef((PyObject *)p);
 }
 
 /* The waiter goes on, with CancelledError.  1; 0: it had been woken already; -1. */

@@ -65,12 +65,6 @@ sockop_wait(AfSockOp *s, PyObject **result)
     return PYGEN_NEXT;
 }
 
-static PyObject *
-sockop_am_await(AfSockOp *s)
-{
-    return af_park_await_coro((PyObject *)s, s->stage == SOCKOP_WAITING);
-}
-
 static PySendResult
 sockop_am_send(AfSockOp *s, PyObject *arg, PyObject **result)
 {
@@ -267,7 +261,6 @@ static PyType_Slot sockop_slots[] = {
     {Py_tp_traverse, sockop_tp_traverse},
     {Py_tp_clear, sockop_tp_clear},
     {Py_tp_repr, sockop_tp_repr},
-    {Py_am_await, sockop_am_await},
     {Py_am_send, sockop_am_send},
     {Py_tp_methods, sockop_methods},
     {Py_tp_getset, sockop_getset},

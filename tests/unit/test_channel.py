@@ -656,6 +656,22 @@ async def test_awaited_twice(loop):
     receiving.close()
 
 
+async def test_awaited_by_two(loop):
+    """The second is refused, and the first goes on waiting."""
+    channel = Channel()
+    receiving = channel.receive()
+
+    async def wait():
+        return await receiving
+
+    first = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+        await wait()
+    channel.send_nowait(1)
+    assert await first == 1
+
+
 def test_never_awaited():
     channel = Channel()
     for make, name in ((channel.receive, "receive"), (lambda: channel.send(1), "send")):
