@@ -198,7 +198,7 @@ datagram_take(AfLoop *loop, const datagram_place *place, size_t n)
     if (place->bytes == NULL) {
         return af_spare_copy(loop, place->iov[1].iov_base, (Py_ssize_t)n);
     }
-    if (af_likely(n <= room && AF_SPARE_SAME(n, room))) {
+    if (af_likely(af_spare_fits((Py_ssize_t)n, (Py_ssize_t)room))) {
         af_bytes_set_length(place->bytes, (Py_ssize_t)n);
         return place->bytes;
     }

@@ -40,7 +40,13 @@ af_reading_give_back(AfLoop *loop, PyObject *buffer)
 /* Beyond 1 KiB, where the C library's cache for each thread ends, malloc() and free() take a quarter of an echo's instructions.
    So the loop keeps bytes that nobody has any more, for what is received next to lie in if that is as large. */
 #define AF_SPARE_FROM 992
-#define AF_SPARE_SAME(a, b) ((a) / 64 == (b) / 64)      /* or what is kept could shrink, and its memory would not */
+
+/* Are n bytes as large?  Or what is kept could shrink, and its memory would not. */
+static inline int
+af_spare_fits(Py_ssize_t n, Py_ssize_t size)
+{
+    return n <= size && (size_t)n / 64 == (size_t)size / 64;
+}
 
 /* Takes over a reference, be it the last or not. */
 static inline void
@@ -60,8 +66,7 @@ static inline PyObject *
 af_spare_take(AfLoop *loop, Py_ssize_t n)
 {
     PyObject *bytes = loop->nspares == 0 ? NULL : loop->spares[loop->nspares - 1];
-    if (bytes == NULL || n > PyBytes_GET_SIZE(bytes) || !AF_SPARE_SAME(n, PyBytes_GET_SIZE(bytes)) ||
-        af_copies_slowly_to(PyBytes_AS_STRING(bytes))) {
+    if (bytes == NULL || !af_spare_fits(n, PyBytes_GET_SIZE(bytes)) || af_copies_slowly_to(PyBytes_AS_STRING(bytes))) {
         return NULL;
     }
     loop->nspares--;
@@ -76,8 +81,7 @@ af_spare_copy(AfLoop *loop, const char *from, Py_ssize_t n)
         return PyBytes_FromStringAndSize(from, n);
     }
     PyObject *bytes = loop->spares[--loop->nspares];
-    Py_ssize_t size = PyBytes_GET_SIZE(bytes);
-    if (n > size || !AF_SPARE_SAME(n, size)) {
+    if (!af_spare_fits(n, PyBytes_GET_SIZE(bytes))) {
         Py_DECREF(bytes);
         return PyBytes_FromStringAndSize(from, n);
     }
